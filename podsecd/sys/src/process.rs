@@ -1,0 +1,304 @@
+//! Processes held by descriptor (pidfd_open(2)), what `/proc` says of them, and this process's own hygiene.
+
+use nix::sys::signal::{SigHandler, SigSet, Signal, SigmaskHow};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd, AsRawFd as _, FromRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// A process that stays the same one, whatever becomes of its number.
+///
+/// # Errors
+/// pidfd_open(2); `ESRCH` when there is none
+pub fn open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers; flags 0. The descriptor is closed on exec by definition.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// pidfd_send_signal(2)
+///
+/// # Errors
+/// `ESRCH` when it has ended, `EPERM`
+pub fn signal(pidfd: &impl AsFd, signal: Signal) -> io::Result<()> {
+    let null = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: a null siginfo is allowed and means as kill(2).
+    let result =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_fd().as_raw_fd(), signal as i32, null, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Has it ended? A pidfd becomes readable then.
+#[must_use]
+pub fn has_ended(pidfd: &impl AsFd) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    !matches!(poll(&mut fds, PollTimeout::ZERO), Ok(0))
+}
+
+/// Waits until one of them has something to read or has ended; false when the time is over first.
+///
+/// # Errors
+/// poll(2)
+pub fn wait_readable(fds: &[std::os::fd::BorrowedFd<'_>], within: Option<std::time::Duration>) -> io::Result<bool> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let end = within.map(|within| std::time::Instant::now() + within);
+    let mut polled: Vec<PollFd<'_>> = fds.iter().map(|&fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+    loop {
+        let left = end.map(|end| end.saturating_duration_since(std::time::Instant::now()));
+        // Rounded up, so that the last millisecond is not a busy loop.
+        let timeout = left.map_or(PollTimeout::NONE, |left| {
+            PollTimeout::try_from(left + std::time::Duration::from_micros(999)).unwrap_or(PollTimeout::MAX)
+        });
+        match poll(&mut polled, timeout) {
+            Err(nix::Error::EINTR) => {}
+            Ok(0) if left.is_none_or(|left| !left.is_zero()) => {}
+            result => return Ok(result? > 0),
+        }
+    }
+}
+
+/// What `/proc/PID` says of a process, read under a pidfd so that it is about that process or an error.
+#[derive(Debug)]
+pub struct Facts {
+    directory: PathBuf,
+}
+
+impl Facts {
+    /// Of a process by number.
+    #[must_use]
+    pub fn of(pid: i32) -> Self {
+        Self { directory: PathBuf::from(format!("/proc/{pid}")) }
+    }
+    /// Of this process.
+    #[must_use]
+    pub fn own() -> Self {
+        Self { directory: PathBuf::from("/proc/self") }
+    }
+    /// One of its files; at most 16 KiB.
+    ///
+    /// # Errors
+    /// open(2), read(2)
+    pub fn read(&self, name: &str) -> io::Result<String> {
+        let mut text = String::new();
+        File::open(self.directory.join(name))?.take(16 * 1024).read_to_string(&mut text)?;
+        Ok(text)
+    }
+    /// The values of a line of `status`, proc_pid_status(5).
+    ///
+    /// # Errors
+    /// as [`Facts::read`]; `InvalidData` when there is no such line
+    pub fn status(&self, key: &str) -> io::Result<Vec<u32>> {
+        let text = self.read("status")?;
+        status_line(&text, key).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+    /// Below `/proc/PID`.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+}
+
+fn status_line(text: &str, key: &str) -> Option<Vec<u32>> {
+    let values = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+    values.split_whitespace().map(|value| value.parse().ok()).collect()
+}
+
+/// The session id in `/proc/PID/stat` (proc_pid_stat(5), field 6). The name in field 2 may hold spaces and
+/// parentheses, so fields are counted from the last `)`.
+#[must_use]
+pub fn session_of(stat: &str) -> Option<i32> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(3)?.parse().ok()
+}
+
+/// Neither ptrace(2) nor `/proc/self/{mem,fd,…}` for others of this uid, and no core dump. Only ever set to 0:
+/// `PR_SET_DUMPABLE` 1 in a privileged helper is CVE-2016-8659.
+///
+/// # Errors
+/// prctl(2)
+pub fn forbid_inspection() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_dumpable(false)?)
+}
+
+/// Closes every descriptor from `first` up (close_range(2)).
+///
+/// Callers own whatever is open there, and must not use it afterwards: meant for the last moment before exec.
+///
+/// # Errors
+/// close_range(2)
+pub fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: closes descriptors of this process; memory is not touched.
+    let result = unsafe { libc::close_range(first, u32::MAX, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Marks every descriptor from `first` up as closed on exec. For process start: what was inherited must not be
+/// handed on.
+///
+/// # Errors
+/// close_range(2)
+pub fn close_on_exec_from(first: u32) -> io::Result<()> {
+    // SAFETY: sets a flag on descriptors of this process.
+    let result = unsafe { libc::close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Descriptor 0, taken over. The gate hands its children their channel there.
+#[must_use]
+pub fn take_stdin() -> OwnedFd {
+    // SAFETY: called once, first thing in main, by programs that never use std's stdin.
+    unsafe { OwnedFd::from_raw_fd(0) }
+}
+
+/// Takes over `count` descriptors from 3 up, as systemd passes them (sd_listen_fds(3)), closed on exec from now on.
+#[must_use]
+pub fn take_passed(count: i32) -> Vec<OwnedFd> {
+    let _ = close_on_exec_from(3);
+    // SAFETY: called once at start, after LISTEN_PID and LISTEN_FDS said that these are ours.
+    (3..3 + count).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect()
+}
+
+/// All signals as a new process expects them: nothing ignored, nothing blocked. An ignored SIGCHLD, which exec
+/// keeps, makes waitpid(2) say ECHILD; Rust programs ignore SIGPIPE.
+///
+/// # Errors
+/// sigaction(2)
+pub fn default_signals() -> io::Result<()> {
+    for signal in Signal::iterator() {
+        if !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP) {
+            // SAFETY: the default action runs no code of ours.
+            unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl)? };
+        }
+    }
+    SigSet::empty().thread_set_mask()?;
+    Ok(())
+}
+
+/// Blocks the signals and gives a descriptor that reports them (signalfd(2)).
+///
+/// # Errors
+/// sigprocmask(2), signalfd(2)
+pub fn signals(list: &[Signal]) -> io::Result<nix::sys::signalfd::SignalFd> {
+    use nix::sys::signalfd::{SfdFlags, SignalFd};
+    let set: SigSet = list.iter().copied().collect();
+    nix::sys::signal::sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
+    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+}
+
+/// Which of the two processes of a fork(2) this is.
+#[derive(Debug)]
+pub enum Fork {
+    /// The new one.
+    Child,
+    /// The old one, with the new one's number.
+    Parent(i32),
+}
+
+/// fork(2), for single-threaded programs.
+///
+/// # Errors
+/// fork(2); `InvalidInput` in a process with more than one thread, where the child would start with locks held
+/// by threads that are not there
+pub fn fork() -> io::Result<Fork> {
+    if std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() != 1) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "fork in a process with several threads"));
+    }
+    fork_unchecked()
+}
+
+/// As [`fork`], where `/proc` is somebody else's or not there. The caller has never started a thread.
+///
+/// # Errors
+/// fork(2)
+pub fn fork_unchecked() -> io::Result<Fork> {
+    // SAFETY: callers are single-threaded programs, so the child may do whatever the parent may.
+    match unsafe { nix::unistd::fork() }? {
+        nix::unistd::ForkResult::Child => Ok(Fork::Child),
+        nix::unistd::ForkResult::Parent { child } => Ok(Fork::Parent(child.as_raw())),
+    }
+}
+
+/// Is a variable of the environment to be trusted? Not where the program runs with more than its caller's rights
+/// (getauxval(3), `AT_SECURE`).
+#[must_use]
+pub fn environment_is_trusted() -> bool {
+    // SAFETY: reads a number from the auxiliary vector.
+    unsafe { libc::getauxval(libc::AT_SECURE) == 0 }
+}
+
+/// Refuses a file that root must not read or run: one that is not root's, or that group or others may write, or
+/// below a directory of which that is true.
+///
+/// # Errors
+/// `PermissionDenied` names the part of the path; stat(2)
+pub fn require_root_owned(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut part = Some(path);
+    while let Some(here) = part {
+        let meta = std::fs::symlink_metadata(here)?;
+        let sticky = meta.is_dir() && meta.mode() & 0o1000 != 0;
+        if meta.uid() != 0 || (meta.mode() & 0o022 != 0 && !sticky) || meta.file_type().is_symlink() {
+            let text = format!("{} is not root's alone (owner, mode or a link)", here.display());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+        part = here.parent();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_status() {
+        let text = "Name:\tx\nUid:\t1\t2\t3\t4\nNSpid:\t77\t1\nGroups:\t\n";
+        assert_eq!(status_line(text, "Uid"), Some(vec![1, 2, 3, 4]));
+        assert_eq!(status_line(text, "NSpid"), Some(vec![77, 1]));
+        assert_eq!(status_line(text, "Groups"), Some(vec![]));
+        assert_eq!(status_line(text, "Gid"), None);
+        assert_eq!(status_line("Uid:\tx\n", "Uid"), None);
+    }
+
+    #[test]
+    fn a_name_cannot_fake_the_session() {
+        assert_eq!(session_of("7 (a) S 1 34816) S 1 7 42 0 -1"), Some(42));
+        assert_eq!(session_of("7 (x\n) 9 9 9 9) S 1 7 43 0"), Some(43));
+        assert_eq!(session_of("7 (x"), None);
+        assert_eq!(session_of(""), None);
+    }
+
+    #[test]
+    fn pidfd_follows_the_process() {
+        let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let pidfd = open(i32::try_from(child.id()).unwrap()).unwrap();
+        assert!(!has_ended(&pidfd));
+        signal(&pidfd, Signal::SIGKILL).unwrap();
+        child.wait().unwrap();
+        assert!(has_ended(&pidfd));
+        assert!(signal(&pidfd, Signal::SIGKILL).is_err());
+        assert!(open(-1).is_err() && open(0).is_err());
+    }
+
+    #[test]
+    fn fork_refuses_threads() {
+        // the test runner has threads
+        assert_eq!(fork().unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn root_owned() {
+        if !nix::unistd::geteuid().is_root() {
+            println!("not root: only the refusal is tried");
+        } else {
+            require_root_owned(Path::new("/etc/passwd")).unwrap();
+        }
+        assert!(require_root_owned(Path::new("/etc/mtab")).is_err(), "a link");
+        assert!(require_root_owned(Path::new("/proc/self/nothing")).is_err());
+    }
+}

@@ -1,0 +1,303 @@
+//! Between gate, front and worker.
+//!
+//! ```text
+//! front ── Request ──▶ gate            gate: authorise
+//! front ◀─ Answer / Refused ── gate    gate: what it knows itself, or no
+//!                      gate ── Check ──▶ worker   is he still a member? (account database)
+//!                      gate ◀─ Checked ─ worker
+//!                      gate: audit the intent
+//! front ◀─ Accepted + fd ── gate ── Go + fds ──▶ worker
+//! front ◀════════ Reply … ════════ worker         directly, over that fd
+//!                      gate ◀─ Finished ─ worker  gate: audit the outcome
+//!                      gate ── Recorded ▶ worker  and only now the last Reply is sent
+//! ```
+
+use podsec_policy::operation::Method;
+use podsec_policy::peer::Roles;
+use podsec_policy::port::PortSpec;
+use podsec_policy::{Operation, Reason};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// gate → front
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToFront {
+    /// First of all; the caller's connection comes along as a descriptor.
+    Serve {
+        /// Offer server reflection.
+        reflection: bool,
+    },
+    /// What the gate knows itself.
+    Answer {
+        /// Of the request.
+        id: u32,
+        /// Contents.
+        answer: Answer,
+    },
+    /// A worker will answer on the descriptor that comes along.
+    Accepted {
+        /// Of the request.
+        id: u32,
+    },
+    /// No.
+    Refused {
+        /// Of the request.
+        id: u32,
+        /// For the status; the front tells the caller no more than [`Reason::is_public`] allows.
+        reason: Reason,
+    },
+    /// The worker ended without an answer.
+    Lost {
+        /// Of the request.
+        id: u32,
+        /// Why.
+        reason: Reason,
+    },
+}
+
+/// Answers of the gate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// Who the caller is.
+    WhoAmI {
+        /// Of the peer.
+        uid: u32,
+        /// Who logged in.
+        login_uid: Option<u32>,
+        /// What follows.
+        roles: Roles,
+    },
+    /// How the gate is.
+    Health {
+        /// Privileged operations are possible.
+        audit_writable: bool,
+        /// Open now.
+        connections: u32,
+        /// Open now.
+        sessions: u32,
+        /// Seconds.
+        uptime: u64,
+    },
+}
+
+/// front → gate
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromFront {
+    /// The caller asks. Who he is, is not for the front to say.
+    Request {
+        /// The front's number for it.
+        id: u32,
+        /// Checked by decoding.
+        operation: Operation,
+    },
+    /// The caller sent what is no request; for the audit.
+    Malformed {
+        /// What it seemed to be for.
+        method: Option<Method>,
+        /// What is wrong with it.
+        reason: Reason,
+    },
+}
+
+/// gate → worker
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// Does the account database of this moment still give this uid one of these roles? The worker has no
+    /// descriptor and no operation yet, so it can't act before the answer is in.
+    Check {
+        /// Of the peer.
+        uid: u32,
+        /// Those that would do.
+        roles: Roles,
+        /// Name of the administrators' group.
+        administrators: String,
+        /// Name of the cluster user.
+        cluster_user: String,
+    },
+    /// Do it. Descriptors: the reply channel, and for a session the session's channel.
+    Go(Box<Job>),
+    /// The outcome is in the audit.
+    Recorded,
+}
+
+/// A permitted operation and what its worker must know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// 128 random bits, in hex: the operation's name in the audit.
+    pub id: String,
+    /// What to do; its row in the table says with which capabilities.
+    pub operation: Operation,
+    /// Whose namespaces.
+    pub cluster_user: String,
+    /// State directory of podsec-u7s.
+    pub namespace_state: PathBuf,
+    /// The audit's file.
+    pub audit: PathBuf,
+    /// For sessions.
+    pub session: Option<SessionJob>,
+}
+
+/// What a session's worker must know beside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionJob {
+    /// For the caller to fetch it with.
+    pub ticket: [u8; 32],
+    /// Where.
+    pub attach: PathBuf,
+    /// Seconds between SIGHUP and SIGKILL.
+    pub hangup_grace: u64,
+}
+
+/// worker → gate
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// Answer to `Check`.
+    Checked(Result<(), Reason>),
+    /// Where it is now, should it be lost.
+    Step(Step),
+    /// What became of it.
+    Finished(Outcome),
+}
+
+/// A step of an operation, as the audit names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// Capabilities down to the row's.
+    Confine,
+    /// Find the cluster user's account.
+    Account,
+    /// Open the process that rootlesskit names.
+    Find,
+    /// Into its control group.
+    Cgroup,
+    /// Become the cluster user.
+    Become,
+    /// Are those his namespaces?
+    Judge,
+    /// Enter them.
+    Join,
+    /// Wait for the client and its descriptors.
+    Attach,
+    /// Terminal, directory, program.
+    Start,
+    /// The program runs.
+    Run,
+    /// Talk to rootlesskit.
+    Api,
+    /// Read the audit.
+    Read,
+}
+
+impl Step {
+    /// As the audit writes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Confine => "confine",
+            Self::Account => "account",
+            Self::Find => "find",
+            Self::Cgroup => "cgroup",
+            Self::Become => "become",
+            Self::Judge => "judge",
+            Self::Join => "join",
+            Self::Attach => "attach",
+            Self::Start => "start",
+            Self::Run => "run",
+            Self::Api => "api",
+            Self::Read => "read",
+        }
+    }
+}
+
+/// What became of an operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Done, or why not.
+    pub result: Result<(), Reason>,
+    /// Where it ended.
+    pub step: Step,
+    /// Of a session that ran: 0 to 255, or 128 and the signal.
+    pub exit: Option<i32>,
+}
+
+/// worker → front
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// State of the namespaces.
+    Inspected(Box<Inspection>),
+    /// The session is there to be fetched.
+    Entered {
+        /// For [`session::attach`](crate::session::attach).
+        ticket: [u8; 32],
+        /// Path of the socket.
+        attach: PathBuf,
+        /// In the audit.
+        session: String,
+    },
+    /// Published ports: spec, active now, kept.
+    Ports(Vec<(PortSpec, bool, bool)>),
+    /// A change was made, or there was nothing to do.
+    Changed(bool),
+    /// One of a stream.
+    Record(String),
+    /// A stream's end.
+    End,
+    /// The audit's chain.
+    Verified {
+        /// Links that hold.
+        records: u64,
+        /// Read.
+        files: u32,
+        /// File, line, what is wrong there.
+        broken: Option<(String, u64, String)>,
+    },
+    /// It failed.
+    Failed {
+        /// For the status.
+        reason: Reason,
+        /// For a person, escaped; the reason's own sentence when empty.
+        detail: String,
+    },
+}
+
+/// What Inspect found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inspection {
+    /// Is it up?
+    pub state: State,
+    /// Why not.
+    pub reason: String,
+    /// Name of the cluster user.
+    pub user: String,
+    /// His uid.
+    pub uid: u32,
+    /// 0: none.
+    pub child_pid: u32,
+    /// Kind, inode, own.
+    pub namespaces: Vec<(String, u64, bool)>,
+    /// Inside, outside, count.
+    pub uid_map: Vec<(u32, u32, u32)>,
+    /// Inside, outside, count.
+    pub gid_map: Vec<(u32, u32, u32)>,
+    /// Interface and address with prefix length.
+    pub addresses: Vec<(String, String)>,
+    /// Of rootlesskit.
+    pub network_driver: String,
+    /// Of rootlesskit.
+    pub port_driver: String,
+    /// Of rootlesskit.
+    pub version: String,
+    /// As [`Reply::Ports`].
+    pub ports: Vec<(PortSpec, bool, bool)>,
+}
+
+/// Is the namespace up?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "as in the interface")]
+pub enum State {
+    #[default]
+    Down,
+    Starting,
+    Ready,
+    Refused,
+}

@@ -1,0 +1,24 @@
+//! What podsec decides, as pure functions over validated types.
+//!
+//! Owns the names and requests that may reach the privileged side ([`operation`]), the caller as a set of facts
+//! ([`peer`]), the one table of who may ask what ([`rules`]), the reasons of every refusal ([`reason`]), the
+//! form of an audit record ([`audit`]) and the daemon's configuration ([`config`]).
+//!
+//! Must not do: open, read, write, look up or wait for anything. Time, uids and files come in as values.
+
+#![forbid(unsafe_code)]
+
+pub mod audit;
+pub mod config;
+pub mod enter;
+pub mod name;
+pub mod operation;
+pub mod peer;
+pub mod port;
+pub mod reason;
+pub mod rules;
+
+pub use operation::Operation;
+pub use peer::{Peer, Role, Roles};
+pub use reason::Reason;
+pub use rules::{Denied, Permit, authorize};

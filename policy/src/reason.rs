@@ -1,0 +1,173 @@
+//! Why something was refused or failed: one closed list for the audit, the interface and the messages.
+
+use serde::{Deserialize, Serialize};
+
+/// The gRPC status that a reason becomes (grpc/doc/statuscodes.md). Only the codes that podsec uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// 3
+    InvalidArgument,
+    /// 4
+    DeadlineExceeded,
+    /// 5
+    NotFound,
+    /// 7
+    PermissionDenied,
+    /// 8
+    ResourceExhausted,
+    /// 9
+    FailedPrecondition,
+    /// 12
+    Unimplemented,
+    /// 13
+    Internal,
+    /// 14
+    Unavailable,
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $code:ident, $sentence:literal;)*) => {
+        /// A stable reason. Its name goes to the audit; the caller sees it only where [`Reason::is_public`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum Reason { $($(#[$doc])* $variant,)* }
+
+        impl Reason {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+            /// `kebab-case`, stable between versions.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+            /// The status that a caller gets.
+            #[must_use]
+            pub const fn code(self) -> Code {
+                match self { $(Self::$variant => Code::$code,)* }
+            }
+            /// What happened and what to do, for a person.
+            #[must_use]
+            pub const fn sentence(self) -> &'static str {
+                match self { $(Self::$variant => $sentence,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    // Who is asking. The caller learns only that he may not; these go to the audit.
+    /// No role that the rule allows.
+    NotMember = "not-member", PermissionDenied, "not authorised";
+    /// The account database no longer confirms the role.
+    Revoked = "revoked", PermissionDenied, "not authorised";
+    /// The account database did not answer in time; no answer is no right.
+    NssTimeout = "nss-timeout", PermissionDenied, "not authorised";
+    /// Lives in another user or pid namespace than podsecd: a container, where uid numbers mean someone else.
+    ForeignUserns = "foreign-userns", PermissionDenied, "not authorised";
+    /// 2³¹ or above, or the overflow id.
+    BadUid = "bad-uid", PermissionDenied, "not authorised";
+    /// The process that connected is gone.
+    PeerGone = "peer-gone", PermissionDenied, "not authorised";
+    /// The process that connected runs under another uid now.
+    UidChanged = "uid-changed", PermissionDenied, "not authorised";
+    /// The kernel would not tell who connected.
+    Unidentified = "unidentified", PermissionDenied, "not authorised";
+    /// A ticket that is unknown, used, too old, or another process's.
+    BadTicket = "bad-ticket", PermissionDenied, "not authorised";
+
+    // How much is asked.
+    /// Connections of this uid, or of all.
+    ConnectionLimit = "connection-limit", ResourceExhausted, "too many connections are open; close some and try again";
+    /// Requests of this uid at once.
+    RequestLimit = "request-limit", ResourceExhausted, "too many requests of yours are under way; try again when one has ended";
+    /// Sessions of this uid, or of all.
+    SessionLimit = "session-limit", ResourceExhausted, "too many sessions are open; end one and try again";
+    /// No descriptor, process or memory for it.
+    Resources = "resources", ResourceExhausted, "the host has no descriptors, processes or memory left for this; try again";
+
+    // What is asked.
+    /// Not HTTP/2, not gRPC, or not our messages.
+    Protocol = "protocol", InvalidArgument, "not a valid request";
+    /// No such method.
+    UnknownMethod = "unknown-method", Unimplemented, "this podsecd has no such method";
+    /// A field is missing or malformed.
+    BadArgument = "bad-argument", InvalidArgument, "not a valid request";
+    /// argv has no program.
+    EmptyArgv = "empty-argv", InvalidArgument, "the command is empty";
+    /// An environment variable is malformed or changes how programs load.
+    BadEnvironment = "bad-env", InvalidArgument, "not a valid variable for a session";
+    /// The working directory is malformed, absent, or leads out.
+    BadDirectory = "bad-cwd", InvalidArgument, "not a valid working directory";
+    /// A descriptor that a session must not have: a terminal, a directory, a device.
+    BadDescriptor = "bad-descriptor", InvalidArgument, "standard input, output and error must be files, pipes or sockets";
+
+    // What stands in the way.
+    /// No rootlesskit runs.
+    NamespaceDown = "namespace-down", FailedPrecondition, "the rootless namespace is not up; start it: systemctl start podsec-u7s";
+    /// It runs, but has not said that it is ready.
+    NamespaceStarting = "namespace-starting", Unavailable, "the rootless namespace is coming up; try again in a moment";
+    /// It went away under the request.
+    NamespaceGone = "namespace-gone", Unavailable, "the rootless namespace went down meanwhile; try again when it is up";
+    /// `child_pid` is not a file with a pid.
+    BadPidfile = "bad-pidfile", FailedPrecondition, "rootlesskit's child_pid does not hold a process id";
+    /// The process does not live in namespaces of the cluster user.
+    OwnerMismatch = "owner-mismatch", FailedPrecondition, "rootlesskit's child_pid names a process outside the cluster user's namespaces";
+    /// Some of its namespaces are the host's or somebody else's.
+    NamespaceMixed = "ns-mixed", FailedPrecondition, "the process named by rootlesskit's child_pid does not have all the namespaces of its own";
+    /// setns(2) refused.
+    Setns = "setns", FailedPrecondition, "the kernel refused entry to the namespaces";
+    /// Program not found or not executable inside.
+    Exec = "exec", FailedPrecondition, "the program cannot be run inside the namespace";
+    /// The terminal could not be made.
+    Terminal = "terminal", Unavailable, "no terminal could be made for the session";
+    /// The client did not come for its session.
+    NotAttached = "not-attached", DeadlineExceeded, "nobody came for the session";
+    /// Somebody listens there.
+    PortInUse = "port-in-use", FailedPrecondition, "the port is in use on the host; choose another, or stop what listens there";
+    /// rootlesskit said no.
+    PortRefused = "port-refused", FailedPrecondition, "rootlesskit refused the port";
+    /// rootlesskit's API did not make sense or did not answer.
+    Rootlesskit = "rootlesskit", Unavailable, "rootlesskit does not answer";
+    /// The cluster user does not exist.
+    NoClusterUser = "no-cluster-user", FailedPrecondition, "the cluster user has no account on this host; systemd-sysusers makes it";
+    /// The audit cannot be written, so nothing privileged is done.
+    AuditUnavailable = "audit-unavailable", FailedPrecondition, "the audit cannot be written, so nothing privileged is done; is the disk full?";
+
+    // What broke.
+    /// The worker died, or was killed by its deadline.
+    HelperLost = "helper-lost", Internal, "the worker of this request was lost; the audit has its last step";
+    /// The request took longer than it may.
+    Deadline = "deadline", DeadlineExceeded, "took longer than it may; nothing of it goes on";
+    /// podsecd is going down.
+    ShuttingDown = "shutting-down", Unavailable, "podsecd is restarting; try again";
+    /// A bug of ours.
+    Bug = "internal", Internal, "podsecd could not do this; its log says more";
+}
+
+impl Reason {
+    /// May the caller be told? Who he is not, and why, is nobody's business but the administrator's.
+    #[must_use]
+    pub fn is_public(self) -> bool {
+        self.code() != Code::PermissionDenied
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_stable_in_form() {
+        let mut names: Vec<_> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+        assert!(names.iter().all(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')));
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Reason::ALL.len());
+    }
+
+    #[test]
+    fn refusals_of_a_person_all_read_the_same() {
+        let refusals: Vec<_> = Reason::ALL.iter().filter(|reason| !reason.is_public()).collect();
+        assert!(refusals.len() >= 9);
+        assert!(refusals.iter().all(|reason| reason.sentence() == "not authorised"));
+    }
+}

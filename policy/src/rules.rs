@@ -1,0 +1,137 @@
+//! THE table: which role may ask for which operation, and which capabilities its worker keeps.
+//!
+//! `tests/rules.rs` holds the table against the protobuf descriptors, both ways, and prints it as the snapshot
+//! that a reviewer reads.
+
+use crate::operation::{Method, Operation};
+use crate::peer::{Role, Roles};
+use crate::reason::Reason;
+use serde::{Deserialize, Serialize};
+
+/// A capability(7) that a worker may keep. The list of all that any worker ever holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Capability {
+    /// `CAP_SETUID`: become the cluster user.
+    SetUid,
+    /// `CAP_SETGID`: take his groups.
+    SetGid,
+}
+
+/// Who carries an operation out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The gate itself, from what it knows: nothing is done to the host, and no audit is owed.
+    Gate,
+    /// A worker with these capabilities and no others.
+    Worker(&'static [Capability]),
+}
+
+/// One row.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// The operation.
+    pub method: Method,
+    /// Its full gRPC name, without the leading slash.
+    pub path: &'static str,
+    /// Any one of these roles is enough.
+    pub roles: Roles,
+    /// Who does it.
+    pub by: By,
+}
+
+const ANYONE: Roles = Roles::NONE.with(Role::Anyone);
+const ADMINISTRATOR: Roles = Roles::NONE.with(Role::Administrator);
+const NAMESPACE: Roles = ADMINISTRATOR.with(Role::ClusterAdmin);
+const BECOME: By = By::Worker(&[Capability::SetUid, Capability::SetGid]);
+
+/// Whatever is not here is denied.
+pub const RULES: &[Rule] = &[
+    Rule { method: Method::WhoAmI, path: "podsec.v1.IdentityService/WhoAmI", roles: ANYONE, by: By::Gate },
+    Rule { method: Method::Health, path: "podsec.v1.IdentityService/Health", roles: ANYONE, by: By::Gate },
+    Rule { method: Method::Inspect, path: "podsec.v1.NamespaceService/Inspect", roles: NAMESPACE, by: BECOME },
+    Rule { method: Method::Enter, path: "podsec.v1.NamespaceService/Enter", roles: NAMESPACE, by: BECOME },
+    Rule { method: Method::ListPorts, path: "podsec.v1.NamespaceService/ListPorts", roles: NAMESPACE, by: BECOME },
+    Rule { method: Method::AddPort, path: "podsec.v1.NamespaceService/AddPort", roles: NAMESPACE, by: BECOME },
+    Rule { method: Method::RemovePort, path: "podsec.v1.NamespaceService/RemovePort", roles: NAMESPACE, by: BECOME },
+    Rule { method: Method::AuditQuery, path: "podsec.v1.AuditService/Query", roles: ADMINISTRATOR, by: By::Worker(&[]) },
+    Rule { method: Method::AuditFollow, path: "podsec.v1.AuditService/Follow", roles: ADMINISTRATOR, by: By::Worker(&[]) },
+    Rule { method: Method::AuditVerify, path: "podsec.v1.AuditService/Verify", roles: ADMINISTRATOR, by: By::Worker(&[]) },
+];
+
+/// The row of a method; `None` denies.
+#[must_use]
+pub fn rule(method: Method) -> Option<&'static Rule> {
+    RULES.iter().find(|rule| rule.method == method)
+}
+
+impl Method {
+    /// As people, the audit and refusals write it: `NamespaceService/Enter`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        rule(self).and_then(|rule| rule.path.strip_prefix("podsec.v1.")).unwrap_or("unknown")
+    }
+
+    /// The roles that may ask for it, as a person reads them.
+    #[must_use]
+    pub fn allowed(self) -> String {
+        let roles = rule(self).map_or(Roles::NONE, |rule| rule.roles);
+        roles.iter().map(Role::name).collect::<Vec<_>>().join(" or ")
+    }
+}
+
+/// The proof that the caller may have this operation. Only [`authorize`] makes one, and nothing is carried out
+/// without it. It is for this request alone: it can be neither cloned nor kept.
+#[derive(Debug)]
+#[must_use]
+pub struct Permit {
+    operation: Operation,
+    by: By,
+    roles: Roles,
+}
+
+impl Permit {
+    /// What is permitted.
+    #[must_use]
+    pub fn operation(&self) -> &Operation {
+        &self.operation
+    }
+    /// Who carries it out.
+    #[must_use]
+    pub fn by(&self) -> By {
+        self.by
+    }
+    /// Those of the caller's roles that allow it. One of them must still be his by the account database.
+    #[must_use]
+    pub fn roles(&self) -> Roles {
+        self.roles
+    }
+    /// Gives the operation away and ends the permit.
+    #[must_use]
+    pub fn into_operation(self) -> Operation {
+        self.operation
+    }
+}
+
+/// A refusal. The reason is for the audit; the caller is told the method and who may have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// What was asked.
+    pub method: Method,
+    /// Why not.
+    pub reason: Reason,
+}
+
+/// Decides, from the caller's roles and the table alone.
+///
+/// # Errors
+/// [`Denied`] where the table has no row, or no role of the row is the caller's.
+pub fn authorize(held: Roles, operation: Operation) -> Result<Permit, Denied> {
+    let method = operation.method();
+    let denied = Denied { method, reason: Reason::NotMember };
+    let rule = rule(method).ok_or(denied)?;
+    let roles = held.intersection(rule.roles);
+    if roles == Roles::NONE {
+        return Err(denied);
+    }
+    Ok(Permit { operation, by: rule.by, roles })
+}
