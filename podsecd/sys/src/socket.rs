@@ -1,7 +1,7 @@
 //! Unix sockets: packets with descriptors (unix(7), `SCM_RIGHTS`), and who is at the other end.
 
 use nix::sys::socket::{
-    self, AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
+    self, AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr,
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -110,28 +110,44 @@ pub fn send(socket: &impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) ->
 /// recvmsg(2); `InvalidData` for a packet longer than the buffer or with too many descriptors (those that came
 /// are closed); `WouldBlock`
 pub fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    // By libc and not by nix, whose iterator gives up on a cut control message and so leaks what came with it.
     let mut control = nix::cmsg_space!([RawFd; MAX_DESCRIPTORS]);
-    let fd = socket.as_fd().as_raw_fd();
-    let mut slices = [IoSliceMut::new(buffer)];
-    let message = loop {
-        match socket::recvmsg::<()>(fd, &mut slices, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC) {
-            Err(nix::Error::EINTR) => {}
-            result => break result?,
+    let mut slice = IoSliceMut::new(buffer);
+    // SAFETY: all zeros is a valid msghdr; the pointers set below outlive the call and match their lengths.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = (&raw mut slice).cast();
+    header.msg_iovlen = 1;
+    header.msg_control = control.as_mut_ptr().cast();
+    header.msg_controllen = control.capacity();
+    let length = loop {
+        let fd = socket.as_fd().as_raw_fd();
+        // SAFETY: as above.
+        match usize::try_from(unsafe { libc::recvmsg(fd, &raw mut header, libc::MSG_CMSG_CLOEXEC) }) {
+            Ok(length) => break length,
+            Err(_) => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error => return Err(error),
+            },
         }
     };
     let mut descriptors = Vec::new();
-    if let Ok(parts) = message.cmsgs() {
-        for part in parts {
-            if let ControlMessageOwned::ScmRights(raw) = part {
-                // SAFETY: the kernel just installed these for us, and nobody else knows them.
-                descriptors.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+    // SAFETY: the kernel filled header and control; CMSG_* walk within msg_controllen, and each SCM_RIGHTS part
+    // holds as many descriptors as its length says, just installed for us and known to nobody else.
+    unsafe {
+        let mut part = libc::CMSG_FIRSTHDR(&raw const header);
+        while let Some(found) = part.as_ref() {
+            if found.cmsg_level == libc::SOL_SOCKET && found.cmsg_type == libc::SCM_RIGHTS {
+                let data = libc::CMSG_DATA(part).cast::<RawFd>();
+                let count = (found.cmsg_len - libc::CMSG_LEN(0) as usize) / size_of::<RawFd>();
+                descriptors.extend((0..count).map(|index| OwnedFd::from_raw_fd(data.add(index).read_unaligned())));
             }
+            part = libc::CMSG_NXTHDR(&raw const header, part);
         }
     }
-    if message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
+    if header.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    Ok((message.bytes, descriptors))
+    Ok((length, descriptors))
 }
 
 /// Length of the packet that [`receive`] would take next, which stays where it is; 0 is the end. Waits for it
