@@ -160,13 +160,17 @@ pub struct Link {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
     /// Not written the one way a path can be written.
-    #[error("path {0:?} must be absolute, below /, at most 4095 bytes, and without '.', '..', '//' or a '/' at the end")]
+    #[error(
+        "path {0:?} must be absolute, below /, at most 4095 bytes, and without '.', '..', '//' or a '/' at the end"
+    )]
     Path(String),
     /// Too small for IPv6, or larger than rootlesskit takes.
     #[error("mtu {0} is not between 1280 and 65521")]
     Mtu(u32),
     /// Not a network.
-    #[error("cidr {0:?} must be an IPv4 network such as 10.0.2.0/24, with a prefix of 8 to 25 and no host bits")]
+    #[error(
+        "cidr {0:?} must be an IPv4 network such as 10.0.2.0/24, with a prefix of 8 to 25 and no host bits"
+    )]
     Cidr(String),
     /// Not a host's address.
     #[error("node_address {0} is not the address of a host")]
@@ -184,7 +188,9 @@ pub enum ValueError {
     #[error("remove: the directory of {0} is not in copy_up, so this would be the host's own file")]
     Remove(AbsPath),
     /// rootlesskit refuses it later, less clearly.
-    #[error("network: port_driver {1:?} does not work with driver {0:?}: slirp4netns takes builtin, slirp4netns or none; pasta takes implicit or none")]
+    #[error(
+        "network: port_driver {1:?} does not work with driver {0:?}: slirp4netns takes builtin, slirp4netns or none; pasta takes implicit or none"
+    )]
     Drivers(NetworkDriver, PortDriver),
     /// rootlesskit refuses it later.
     #[error("evacuate_cgroup2 = true needs namespaces.cgroup and namespaces.pid")]
@@ -285,7 +291,10 @@ impl<'de> Deserialize<'de> for Config {
 }
 
 impl Default for Config {
-    #[expect(clippy::expect_used, reason = "parses a constant; the test of the defaults would not get past it")]
+    #[expect(
+        clippy::expect_used,
+        reason = "parses a constant; the test of the defaults would not get past it"
+    )]
     fn default() -> Self {
         let paths = |list: &[&str]| list.iter().map(|path| AbsPath(path.into())).collect();
         Self {
@@ -432,7 +441,8 @@ impl TryFrom<String> for Cidr {
             let number: u8 = prefix.parse().ok().filter(|number: &u8| number.to_string() == prefix)?;
             let host_bits = network.to_bits() & u32::MAX.checked_shr(number.into()).unwrap_or(0);
             let unicast = !network.is_unspecified() && !network.is_multicast() && !network.is_loopback();
-            ((8..=25).contains(&number) && host_bits == 0 && unicast).then_some(Self { network, prefix: number })
+            ((8..=25).contains(&number) && host_bits == 0 && unicast)
+                .then_some(Self { network, prefix: number })
         });
         parsed.ok_or(ValueError::Cidr(text))
     }
@@ -531,7 +541,8 @@ mod tests {
         assert_eq!(Config::parse(EXAMPLE).unwrap(), Config::default());
         // And still does when every key in it is uncommented, which also shows that each is a real key.
         let lines = EXAMPLE.lines().map(|line| line.strip_prefix("#").filter(|rest| !rest.starts_with(' ')));
-        let keys: String = lines.zip(EXAMPLE.lines()).map(|(key, line)| format!("{}\n", key.unwrap_or(line))).collect();
+        let keys: String =
+            lines.zip(EXAMPLE.lines()).map(|(key, line)| format!("{}\n", key.unwrap_or(line))).collect();
         assert!(keys.lines().filter(|line| line.contains(" = ")).count() > 25, "{keys}");
         let mut all = Config::parse(&keys).unwrap();
         // These three have no default to write down, so the file shows an example of each.

@@ -17,7 +17,7 @@ use std::time::Duration;
 const NAME: &str = "ports.json";
 const LIMIT: usize = 64 * 1024;
 const MOST: usize = 256;
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(6);
 
 /// Why ports cannot be listed or changed.
 #[derive(Debug, thiserror::Error)]
@@ -136,7 +136,8 @@ struct Locked<'a> {
 impl Locked<'_> {
     fn write(&self) -> Result<(), PortsError> {
         let file = File { version: 1, ports: self.ports.iter().copied().collect() };
-        let mut bytes = serde_json::to_vec_pretty(&file).map_err(|error| self.store.damaged(error.to_string()))?;
+        let mut bytes =
+            serde_json::to_vec_pretty(&file).map_err(|error| self.store.damaged(error.to_string()))?;
         bytes.push(b'\n');
         files::replace(&self.directory, NAME, &bytes, Mode::from_raw_mode(0o600))
             .map_err(|source| self.store.failed("write", source))
@@ -182,7 +183,7 @@ fn number(published: &[Published], spec: &PortSpec) -> Option<u64> {
     published.iter().find(|port| port.spec.ours().as_ref() == Some(spec)).map(|port| port.id)
 }
 
-/// What is published and what is kept. While the namespaces are down only the latter is known.
+/// What is published and what is kept. While the namespaces are down, or have no port driver, only the latter is known.
 ///
 /// # Errors
 /// [`PortsError`]; that rootlesskit does not run is none.
@@ -190,7 +191,8 @@ pub fn list(api: &Api, store: &Store) -> Result<Listing, PortsError> {
     let kept = store.load()?;
     let published = match api.ports() {
         Ok(published) => published,
-        Err(ApiError::NotRunning) => Vec::new(),
+        // Asked what is published, it refuses only when it has no port driver.
+        Err(ApiError::NotRunning | ApiError::Refused { .. }) => Vec::new(),
         Err(error) => return Err(error.into()),
     };
     let ours: BTreeSet<_> = published.iter().filter_map(|port| port.spec.ours()).collect();
@@ -252,7 +254,10 @@ pub fn replay(api: &Api, store: &Store) -> Result<Vec<(PortSpec, ApiError)>, Por
     if kept.is_empty() {
         return Ok(Vec::new());
     }
-    let published = api.ports()?;
+    let published = match api.ports() {
+        Err(ApiError::Refused { .. }) => Vec::new(),
+        other => other?,
+    };
     let missing = kept.into_iter().filter(|spec| number(&published, spec).is_none());
     Ok(missing.filter_map(|spec| api.publish(&spec).err().map(|error| (spec, error))).collect())
 }
@@ -297,7 +302,8 @@ mod tests {
                 let (status, body) = if request.starts_with("GET") {
                     (200, serde_json::to_string(&*ports).unwrap())
                 } else if request.starts_with("DELETE") {
-                    let id = request["DELETE /v1/ports/".len()..].split(' ').next().unwrap().parse().unwrap();
+                    let id: u64 =
+                        request["DELETE /v1/ports/".len()..].split(' ').next().unwrap().parse().unwrap();
                     ports.retain(|port: &Published| port.id != id);
                     (200, String::new())
                 } else {
@@ -325,7 +331,8 @@ mod tests {
         assert_eq!(add(&fake.api, &store, spec(8080, 80)).unwrap(), Outcome::Unchanged);
         assert_eq!(add(&fake.api, &store, spec(6443, 6443)).unwrap(), Outcome::Changed);
         let listing = list(&fake.api, &store).unwrap();
-        let shown: Vec<_> = listing.ports.iter().map(|port| (port.spec.host_port(), port.id.is_some(), port.kept)).collect();
+        let shown: Vec<_> =
+            listing.ports.iter().map(|port| (port.spec.host_port(), port.id.is_some(), port.kept)).collect();
         assert_eq!(shown, [(6443, true, true), (8080, true, true)]);
 
         // rootlesskit starts anew and knows nothing.
@@ -384,7 +391,8 @@ mod tests {
         let store = Store::new(&scratch.0);
         let fake = fake(&scratch, &[]);
         let foreign: Published =
-            serde_json::from_str(r#"{"id":90,"spec":{"proto":"tcp","parentPort":10255,"childPort":10255}}"#).unwrap();
+            serde_json::from_str(r#"{"id":90,"spec":{"proto":"tcp","parentPort":10255,"childPort":10255}}"#)
+                .unwrap();
         fake.published.lock().unwrap().push(foreign.clone());
         let listing = list(&fake.api, &store).unwrap();
         assert_eq!((listing.ports.len(), listing.foreign), (0, vec![foreign]));

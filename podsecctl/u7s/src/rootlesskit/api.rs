@@ -220,7 +220,12 @@ impl Api {
         accepted(&answer).map(|_| ())
     }
 
-    fn ask<T: for<'de> Deserialize<'de>>(&self, method: &str, path: &str, body: &[u8]) -> Result<T, ApiError> {
+    fn ask<T: for<'de> Deserialize<'de>>(
+        &self,
+        method: &str,
+        path: &str,
+        body: &[u8],
+    ) -> Result<T, ApiError> {
         let answer = self.exchange(method, path, body)?;
         serde_json::from_slice(accepted(&answer)?).map_err(json)
     }
@@ -333,15 +338,21 @@ fn accepted(answer: &[u8]) -> Result<&[u8], ApiError> {
         Err(_) => String::from_utf8_lossy(response.body).trim().to_owned(),
     };
     // What comes from the socket ends on an administrator's terminal and in logs.
-    let text: String = text.chars().take(TEXT_LIMIT).flat_map(|c| {
-        let quoted = c.is_control();
-        quoted.then(|| c.escape_default()).into_iter().flatten().chain((!quoted).then_some(c))
-    }).collect();
+    let text: String = text
+        .chars()
+        .take(TEXT_LIMIT)
+        .flat_map(|c| {
+            let quoted = c.is_control();
+            quoted.then(|| c.escape_default()).into_iter().flatten().chain((!quoted).then_some(c))
+        })
+        .collect();
     // Go's net.Listen, and rootlesskit's own list (pkg/port/portutil).
     if text.contains("address already in use") || text.starts_with("conflict with ID") {
         return Err(ApiError::PortInUse { text });
     }
-    Err(ApiError::Refused { text: if text.is_empty() { format!("status {}", response.status) } else { text } })
+    Err(ApiError::Refused {
+        text: if text.is_empty() { format!("status {}", response.status) } else { text },
+    })
 }
 
 fn json(error: serde_json::Error) -> ApiError {
@@ -393,7 +404,13 @@ mod tests {
     fn spec(text: &str) -> PortSpec {
         let words: Vec<_> = text.split(' ').collect();
         let protocol = if words[0] == "tcp" { Protocol::Tcp } else { Protocol::Udp };
-        PortSpec::new(protocol, words[1].parse().unwrap(), words[2].parse().unwrap(), words[3].parse().unwrap()).unwrap()
+        PortSpec::new(
+            protocol,
+            words[1].parse().unwrap(),
+            words[2].parse().unwrap(),
+            words[3].parse().unwrap(),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -414,7 +431,8 @@ mod tests {
     #[test]
     fn publishes_in_one_family_only() {
         let scratch = Scratch::new();
-        let body = r#"{"id":1,"spec":{"proto":"tcp4","parentIP":"0.0.0.0","parentPort":8080,"childPort":80}}"#;
+        let body =
+            r#"{"id":1,"spec":{"proto":"tcp4","parentIP":"0.0.0.0","parentPort":8080,"childPort":80}}"#;
         let (api, server) = serve(&scratch, ok(body));
         let published = api.publish(&spec("tcp 0.0.0.0 8080 80")).unwrap();
         assert_eq!((published.id, published.spec.ours()), (1, Some(spec("tcp 0.0.0.0 8080 80"))));
@@ -431,7 +449,8 @@ mod tests {
         assert_eq!(api.ports().unwrap(), []);
         server.join().unwrap();
         let scratch = Scratch::new();
-        let foreign = r#"[{"id":7,"spec":{"proto":"tcp","parentPort":2379,"childPort":2379,"childIP":"10.0.2.100"}}]"#;
+        let foreign =
+            r#"[{"id":7,"spec":{"proto":"tcp","parentPort":2379,"childPort":2379,"childIP":"10.0.2.100"}}]"#;
         let (api, server) = serve(&scratch, ok(foreign));
         let listed = api.ports().unwrap();
         server.join().unwrap();
@@ -448,10 +467,7 @@ mod tests {
 
     #[test]
     fn tells_a_busy_port_from_other_refusals() {
-        for text in [
-            "listen tcp4 0.0.0.0:8080: bind: address already in use",
-            "conflict with ID 3",
-        ] {
+        for text in ["listen tcp4 0.0.0.0:8080: bind: address already in use", "conflict with ID 3"] {
             let error = refusal(&serde_json::json!({ "message": text }).to_string());
             assert!(matches!(&error, ApiError::PortInUse { text: said } if said == text), "{error}");
         }
@@ -464,7 +480,9 @@ mod tests {
 
     #[test]
     fn foreign_listeners_are_refused() {
-        for answer in [&b"SSH-2.0-OpenSSH\r\n"[..], b"", b"HTTP/1.0 200 OK\r\n\r\n{}", b"HTTP/1.0 200 OK\r\n\r\n[1"] {
+        for answer in
+            [&b"SSH-2.0-OpenSSH\r\n"[..], b"", b"HTTP/1.0 200 OK\r\n\r\n{}", b"HTTP/1.0 200 OK\r\n\r\n[1"]
+        {
             let scratch = Scratch::new();
             let (api, server) = serve(&scratch, answer.to_vec());
             let error = api.info().unwrap_err();

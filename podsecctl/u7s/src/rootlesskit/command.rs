@@ -104,7 +104,8 @@ mod tests {
 
     fn line(text: &str, evacuate: bool, missing: &[&str]) -> String {
         let config = Config::parse(text).unwrap();
-        let found = Found { rootlesskit: "/usr/bin/rootlesskit".into(), driver: "/usr/bin/driver".into(), evacuate };
+        let found =
+            Found { rootlesskit: "/usr/bin/rootlesskit".into(), driver: "/usr/bin/driver".into(), evacuate };
         let words = arguments(&config, &found, |path| !missing.iter().any(|gone| Path::new(gone) == path));
         words.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ")
     }
@@ -134,7 +135,8 @@ mod tests {
         let text = "network.slirp4netns_sandbox = 'auto'\nnetwork.slirp4netns_seccomp = false\n\
                     network.port_driver = 'slirp4netns'";
         let line = line(text, false, &[]);
-        for part in ["--slirp4netns-sandbox=auto", "--slirp4netns-seccomp=false", "--port-driver=slirp4netns"] {
+        for part in ["--slirp4netns-sandbox=auto", "--slirp4netns-seccomp=false", "--port-driver=slirp4netns"]
+        {
             assert!(line.contains(part), "{line}");
         }
         assert!(!line.contains("evacuate"), "{line}");

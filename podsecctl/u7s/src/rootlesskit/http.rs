@@ -63,7 +63,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Response<'_>, HttpError> {
         }
         if name.eq_ignore_ascii_case("content-length") {
             let digits = value.trim_matches([' ', '\t']);
-            let length = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten();
+            let length =
+                digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten();
             if announced.is_some() || length.is_none() {
                 return Err(HttpError::Length(number));
             }
@@ -106,8 +107,13 @@ mod tests {
     fn refuses_with_a_position() {
         assert_eq!(error(""), HttpError::Head);
         assert_eq!(error("HTTP/1.0 200 OK\r\n"), HttpError::Head);
-        assert_eq!(error(&format!("HTTP/1.0 200 OK\r\nA: {}\r\n\r\n", "x".repeat(HEAD_LIMIT))), HttpError::Head);
-        for line in ["HTTP/2 200 OK", "HTTP/1.0 2000", "HTTP/1.0 +20 OK", "HTTP/1.0 099 X", "http/1.0 200 OK", "x"] {
+        assert_eq!(
+            error(&format!("HTTP/1.0 200 OK\r\nA: {}\r\n\r\n", "x".repeat(HEAD_LIMIT))),
+            HttpError::Head
+        );
+        for line in
+            ["HTTP/2 200 OK", "HTTP/1.0 2000", "HTTP/1.0 +20 OK", "HTTP/1.0 099 X", "http/1.0 200 OK", "x"]
+        {
             assert_eq!(error(&format!("{line}\r\n\r\n")), HttpError::Status, "{line}");
         }
         assert_eq!(error("HTTP/1.0 200 OK\r\nA: b\r\n folded\r\n\r\n"), HttpError::Header(3));
@@ -116,7 +122,10 @@ mod tests {
         assert_eq!(error("HTTP/1.0 200 OK\r\nContent-Length:\r\n\r\n"), HttpError::Length(2));
         let twice = "HTTP/1.0 200 OK\r\nContent-Length: 1\r\ncontent-length: 1\r\n\r\nx";
         assert_eq!(error(twice), HttpError::Length(3));
-        assert_eq!(error("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), HttpError::Encoding);
+        assert_eq!(
+            error("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+            HttpError::Encoding
+        );
         let short = HttpError::Body { announced: 9, found: 4 };
         assert_eq!(error("HTTP/1.0 200 OK\r\nContent-Length: 9\r\n\r\nnull"), short);
     }

@@ -257,7 +257,11 @@ impl StateDir {
             return Ok((Phase::Starting, "rootlesskit has not named its child yet".to_owned()));
         };
         if child != info.child_pid {
-            let why = format!("{} says pid {child}, rootlesskit says {}", self.child_pid_path().display(), info.child_pid);
+            let why = format!(
+                "{} says pid {child}, rootlesskit says {}",
+                self.child_pid_path().display(),
+                info.child_pid
+            );
             return Ok((Phase::Down, why));
         }
         Ok(match self.ready().map_err(Unknown::State)? {
@@ -285,11 +289,7 @@ fn pid_file(path: PathBuf) -> Result<Option<Pid>, StateError> {
 /// Finds an exclusive flock in the text of /proc/locks (proc_locks(5)):
 /// `1: FLOCK  ADVISORY  WRITE 1234 00:1a:5678 0 EOF`, device in hex, inode in decimal.
 fn holder(locks: &str, device: u64, inode: u64) -> Option<Pid> {
-    let wanted = format!(
-        "{:02x}:{:02x}:{inode}",
-        rustix::fs::major(device),
-        rustix::fs::minor(device)
-    );
+    let wanted = format!("{:02x}:{:02x}:{inode}", rustix::fs::major(device), rustix::fs::minor(device));
     locks.lines().find_map(|line| {
         let mut words = line.split_ascii_whitespace().skip(1);
         let kind = (words.next()?, words.next()?, words.next()?);
