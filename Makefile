@@ -1,0 +1,66 @@
+# podsec. `make` alone lists what there is.
+
+# Where things go. PREFIX is for packagers; podsec itself is tested with /usr only.
+DESTDIR ?=
+PREFIX  ?= /usr
+BIN_DIR ?= $(CURDIR)/target/dist
+
+# A Rust that tests/host/deps got, even when an older one of the distribution's is there too.
+export PATH := $(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+
+# What looks nobody up by NSS is linked statically, at a fixed address: it starts in half the time, and an entry starts three
+# of these programs. podsecd-worker asks NSS, which glibc can only load into a dynamic program. A target is named, so that
+# the flags do not reach build scripts; a directory of their own, so that the two kinds do not rebuild each other.
+TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
+STATIC = --target $(TRIPLE) --target-dir target/static \
+	--config 'target.$(TRIPLE).rustflags=["-Ctarget-feature=+crt-static","-Crelocation-model=static"]'
+STATIC_CRATES = podsecd podsecd-front podsecctl podsec-u7s
+STATIC_BINS = podsecd podsecd-front podsecctl podsec-u7s
+
+.PHONY: help build docs demo shell check bench install install-files uninstall clean
+.NOTPARALLEL:
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+build: ## compile everything for release into target/dist
+	cargo build --release --locked $(STATIC) $(STATIC_CRATES:%=-p %)
+	cargo build --release --locked -p podsecd-worker
+	@mkdir -p target/dist
+	@cp -lf $(STATIC_BINS:%=target/static/$(TRIPLE)/release/%) target/release/podsecd-worker target/dist/
+	@target/static/$(TRIPLE)/release/podsec-docs target/dist/docs
+
+demo: ## show it: real namespaces, who gets in, who does not, the audit; leaves nothing behind
+	@tests/host/deps build demo
+	@$(MAKE) --no-print-directory build
+	@tests/host/throwaway-host tests/demo/demo
+
+shell: ## a shell on a throwaway host where podsec runs
+	@tests/host/deps build demo
+	@$(MAKE) --no-print-directory build
+	@tests/host/throwaway-host tests/demo/shell
+
+check: ## all tests; the counts at the end
+	@tests/host/deps build check
+	@tests/host/check
+
+bench: ## all benchmarks, or NAME=enter; JSON=1 for a line per figure
+	@tests/host/deps build bench
+	@$(MAKE) --no-print-directory build >&2
+	cargo build --release --locked -p podsec-tests
+	@target/release/podsec-bench $(NAME) $(if $(JSON),--json)
+
+install: build install-files ## build and install below DESTDIR; keeps what is in /etc/podsec
+
+install-files:
+	install -D -t $(DESTDIR)$(PREFIX)/libexec/podsec $(addprefix $(BIN_DIR)/,podsecd podsecd-front podsecd-worker)
+	install -D -t $(DESTDIR)$(PREFIX)/bin $(addprefix $(BIN_DIR)/,podsecctl podsec-u7s)
+	ln -sf podsecctl $(DESTDIR)$(PREFIX)/bin/nsenter_u7s
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system systemd/system/*
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d systemd/sysusers.d/podsec.conf
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d systemd/tmpfiles.d/podsec.conf
+	install -D -m 644 -t $(DESTDIR)/etc/logrotate.d systemd/logrotate.d/podsec
+	install -d $(DESTDIR)/etc/podsec
+	for file in systemd/etc/*.toml; do \
+		to=$(DESTDIR)/etc/podsec/$${file##*/}; [ -e "$$to" ] || install -m 644 "$$file" "$$to"; \
+	done
