@@ -33,12 +33,12 @@ build: ## compile everything for release into target/dist
 demo: ## show it: real namespaces, who gets in, who does not, the audit; leaves nothing behind
 	@tests/host/deps build demo
 	@$(MAKE) --no-print-directory build
-	@tests/host/throwaway-host tests/demo/demo
+	@tests/demo/demo
 
 shell: ## a shell on a throwaway host where podsec runs
 	@tests/host/deps build demo
 	@$(MAKE) --no-print-directory build
-	@tests/host/throwaway-host tests/demo/shell
+	@tests/demo/shell
 
 check: ## all tests; the counts at the end
 	@tests/host/deps build check
@@ -64,3 +64,14 @@ install-files:
 	for file in systemd/etc/*.toml; do \
 		to=$(DESTDIR)/etc/podsec/$${file##*/}; [ -e "$$to" ] || install -m 644 "$$file" "$$to"; \
 	done
+	@$(if $(DESTDIR),:,echo 'Next, as systemd/README.md tells: accounts, directories, ids of u7s-admin, and the units.')
+
+uninstall: ## remove what install put there; keeps /etc/podsec, accounts, state and audit
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,podsecctl podsec-u7s nsenter_u7s)
+	rm -rf $(DESTDIR)$(PREFIX)/libexec/podsec
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/lib/systemd/system/,$(notdir $(wildcard systemd/system/*)))
+	rm -f $(DESTDIR)$(PREFIX)/lib/sysusers.d/podsec.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/podsec.conf
+	rm -f $(DESTDIR)/etc/logrotate.d/podsec
+
+clean: ## remove everything that was compiled
+	rm -rf target
