@@ -33,10 +33,11 @@ pub(crate) fn status(config: &Config, arguments: &cli::Status) -> ExitCode {
         match listing {
             Ok(listing) => {
                 for port in listing.ports {
-                    let state = match (port.id, port.kept) {
-                        (Some(_), true) => "published, kept",
-                        (Some(_), false) => "published until the next restart",
-                        (None, _) => "kept, not published now",
+                    let state = match (port.id, port.kept, config.ports.contains(&port.spec)) {
+                        (Some(_), _, true) => "published, configured",
+                        (Some(_), true, _) => "published, kept",
+                        (Some(_), false, _) => "published until the next restart",
+                        (None, ..) => "kept, not published now",
                     };
                     println!("port {}: {state}", port.spec);
                 }

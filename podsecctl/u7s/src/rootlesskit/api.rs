@@ -350,6 +350,11 @@ fn accepted(answer: &[u8]) -> Result<&[u8], ApiError> {
     if text.contains("address already in use") || text.starts_with("conflict with ID") {
         return Err(ApiError::PortInUse { text });
     }
+    // The slirp4netns port driver has one word for every failed bind.
+    if text.contains("slirp_add_hostfwd failed") {
+        let text = "slirp4netns cannot bind it, or the address is not this host's".to_owned();
+        return Err(ApiError::PortInUse { text });
+    }
     Err(ApiError::Refused {
         text: if text.is_empty() { format!("status {}", response.status) } else { text },
     })
@@ -471,6 +476,11 @@ mod tests {
             let error = refusal(&serde_json::json!({ "message": text }).to_string());
             assert!(matches!(&error, ApiError::PortInUse { text: said } if said == text), "{error}");
         }
+        let slirp =
+            r#"{"message":"reply.Error: map[desc:bad request: add_hostfwd: slirp_add_hostfwd failed]"}"#;
+        assert!(
+            matches!(refusal(slirp), ApiError::PortInUse { text } if text.contains("slirp4netns cannot bind"))
+        );
         let error = refusal(r#"{"message":"cannot expose privileged port 80\u001b[2J"}"#);
         assert_eq!(error.to_string(), r"rootlesskit refuses: cannot expose privileged port 80\u{1b}[2J");
         assert_eq!(refusal("404 page not found\n").to_string(), "rootlesskit refuses: 404 page not found");
