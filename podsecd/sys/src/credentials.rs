@@ -64,6 +64,25 @@ impl Account {
 /// capset(2), prctl(2)
 pub fn keep_only(keep: &[Capability]) -> io::Result<()> {
     let keep: CapsHashSet = keep.iter().copied().collect();
+    let held = bound(&keep)?;
+    caps::clear(None, CapSet::Ambient).map_err(io::Error::other)?;
+    caps::clear(None, CapSet::Inheritable).map_err(io::Error::other)?;
+    let kept: CapsHashSet = held.intersection(&keep).copied().collect();
+    caps::set(None, CapSet::Effective, &kept).map_err(io::Error::other)?;
+    caps::set(None, CapSet::Permitted, &kept).map_err(io::Error::other)
+}
+
+/// Takes every capability out of the bounding set and keeps those it holds: for a process that is about to become
+/// another user, and has lost the right to do this afterwards. Without `CAP_SETPCAP` the set stays as it is.
+///
+/// # Errors
+/// prctl(2)
+pub fn empty_bounding_set() -> io::Result<()> {
+    bound(&CapsHashSet::new()).map(drop)
+}
+
+/// Bounds later exec to `keep` where this process may do that, and gives what it holds.
+fn bound(keep: &CapsHashSet) -> io::Result<CapsHashSet> {
     let held = caps::read(None, CapSet::Permitted).map_err(io::Error::other)?;
     if held.contains(&Capability::CAP_SETPCAP) {
         caps::set(None, CapSet::Effective, &held).map_err(io::Error::other)?;
@@ -73,11 +92,7 @@ pub fn keep_only(keep: &[Capability]) -> io::Result<()> {
             }
         }
     }
-    caps::clear(None, CapSet::Ambient).map_err(io::Error::other)?;
-    caps::clear(None, CapSet::Inheritable).map_err(io::Error::other)?;
-    let kept: CapsHashSet = held.intersection(&keep).copied().collect();
-    caps::set(None, CapSet::Effective, &kept).map_err(io::Error::other)?;
-    caps::set(None, CapSet::Permitted, &kept).map_err(io::Error::other)
+    Ok(held)
 }
 
 /// No program that this process or its children run will gain rights by running (`PR_SET_NO_NEW_PRIVS`).
