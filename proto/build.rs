@@ -7,6 +7,7 @@ use prost::Message as _;
 
 const FILES: &[&str] = &["podsec/v1/identity.proto", "podsec/v1/namespace.proto", "podsec/v1/audit.proto"];
 
+#[allow(clippy::disallowed_methods, reason = "cargo alone looks at its build directory")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     for file in FILES {
         println!("cargo:rerun-if-changed={file}");

@@ -115,7 +115,8 @@ impl Record {
         let seq = head.seq + 1;
         let mut line = String::with_capacity(384 + self.target.len());
         // Writing to a String cannot fail.
-        let _ = write!(line, r#"{{"seq":{seq},"time":"{}","phase":"{}""#, Time(self.micros), self.phase.name());
+        let _ =
+            write!(line, r#"{{"seq":{seq},"time":"{}","phase":"{}""#, Time(self.micros), self.phase.name());
         let text = |line: &mut String, key: &str, value: &str| {
             let _ = write!(line, r#","{key}":"{}""#, Quoted(value));
         };

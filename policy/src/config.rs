@@ -190,8 +190,13 @@ impl Config {
                 return Err(ConfigError::Path { key, path: path.clone() });
             }
         }
-        let number = |holds: bool, key, why| if holds { Ok(()) } else { Err(ConfigError::Number { key, why }) };
-        number(self.socket.mode & !0o666 == 0, "socket.mode", "permission bits without execute, at most 0o666")?;
+        let number =
+            |holds: bool, key, why| if holds { Ok(()) } else { Err(ConfigError::Number { key, why }) };
+        number(
+            self.socket.mode & !0o666 == 0,
+            "socket.mode",
+            "permission bits without execute, at most 0o666",
+        )?;
         let limits = &self.limits;
         for (key, limit) in [
             ("limits.connections", limits.connections),
@@ -209,7 +214,8 @@ impl Config {
 
 fn is_plain_absolute(path: &Path) -> bool {
     use std::path::Component;
-    path.is_absolute() && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
+    path.is_absolute()
+        && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
 }
 
 #[cfg(test)]

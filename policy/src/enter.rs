@@ -72,10 +72,41 @@ pub struct EnvVar {
 /// can do with the command line is in the audit, what he could do with these is not.
 const HOSTILE_PREFIXES: [&str; 6] = ["LD_", "MALLOC_", "GLIBC_", "BASH_FUNC_", "PYTHON", "RUBY"];
 const HOSTILE_NAMES: [&str; 36] = [
-    "BASHOPTS", "BASH_ENV", "CDPATH", "ENV", "FPATH", "GCONV_PATH", "GETCONF_DIR", "GIO_EXTRA_MODULES", "GNUPGHOME",
-    "HOME", "HOSTALIASES", "IFS", "JAVA_TOOL_OPTIONS", "LOCALDOMAIN", "LOCPATH", "LOGNAME", "LOCALE_ARCHIVE",
-    "NIS_PATH", "NLSPATH", "NODE_OPTIONS", "NODE_PATH", "PATH", "PERL5DB", "PERL5LIB", "PERL5OPT", "PERLLIB", "PS4",
-    "RESOLV_HOST_CONF", "RES_OPTIONS", "ROOTLESSKIT_STATE_DIR", "SHELL", "SHELLOPTS", "TMPDIR", "TZDIR", "USER",
+    "BASHOPTS",
+    "BASH_ENV",
+    "CDPATH",
+    "ENV",
+    "FPATH",
+    "GCONV_PATH",
+    "GETCONF_DIR",
+    "GIO_EXTRA_MODULES",
+    "GNUPGHOME",
+    "HOME",
+    "HOSTALIASES",
+    "IFS",
+    "JAVA_TOOL_OPTIONS",
+    "LOCALDOMAIN",
+    "LOCPATH",
+    "LOGNAME",
+    "LOCALE_ARCHIVE",
+    "NIS_PATH",
+    "NLSPATH",
+    "NODE_OPTIONS",
+    "NODE_PATH",
+    "PATH",
+    "PERL5DB",
+    "PERL5LIB",
+    "PERL5OPT",
+    "PERLLIB",
+    "PS4",
+    "RESOLV_HOST_CONF",
+    "RES_OPTIONS",
+    "ROOTLESSKIT_STATE_DIR",
+    "SHELL",
+    "SHELLOPTS",
+    "TMPDIR",
+    "TZDIR",
+    "USER",
     "XDG_RUNTIME_DIR",
 ];
 
@@ -98,7 +129,9 @@ impl EnvVar {
         if !bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
             return refuse("a name has only letters, digits and '_'");
         }
-        if HOSTILE_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || HOSTILE_NAMES.contains(&name.as_str()) {
+        if HOSTILE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+            || HOSTILE_NAMES.contains(&name.as_str())
+        {
             return refuse("the session sets or clears this one itself");
         }
         if value.contains(&0) {
@@ -325,8 +358,17 @@ mod tests {
             assert!(at(good).is_ok(), "{}", good.escape_ascii());
         }
         let long = [b"/".to_vec(), vec![b'a'; 4095]].concat();
-        let bad: [&[u8]; 9] =
-            [b"", b"tmp", b"/a\0b", &long, b"/proc", b"/proc/self/fd/3", b"//./proc/1/cwd", b"/a/../proc", b"/.."];
+        let bad: [&[u8]; 9] = [
+            b"",
+            b"tmp",
+            b"/a\0b",
+            &long,
+            b"/proc",
+            b"/proc/self/fd/3",
+            b"//./proc/1/cwd",
+            b"/a/../proc",
+            b"/..",
+        ];
         for path in bad {
             assert!(at(path).is_err(), "{}", path.escape_ascii());
         }
@@ -338,8 +380,27 @@ mod tests {
             assert!(EnvVar::new(good, "v").is_ok(), "{good}");
         }
         let bad = [
-            "", "9A", "A=B", "A=B=C", "A B", "A\0", "Ä", "-", "LD_PRELOAD", "LD_", "PATH", "BASH_ENV", "ENV", "IFS",
-            "GCONV_PATH", "PERL5OPT", "MALLOC_PERTURB_", "GLIBC_TUNABLES", "BASH_FUNC_ls%%", "HOME", "PYTHONPATH",
+            "",
+            "9A",
+            "A=B",
+            "A=B=C",
+            "A B",
+            "A\0",
+            "Ä",
+            "-",
+            "LD_PRELOAD",
+            "LD_",
+            "PATH",
+            "BASH_ENV",
+            "ENV",
+            "IFS",
+            "GCONV_PATH",
+            "PERL5OPT",
+            "MALLOC_PERTURB_",
+            "GLIBC_TUNABLES",
+            "BASH_FUNC_ls%%",
+            "HOME",
+            "PYTHONPATH",
         ];
         for name in bad {
             assert!(EnvVar::new(name, "v").is_err(), "{name:?}");

@@ -10,7 +10,9 @@ pub enum NameError {
     #[error("a name has 1 to 32 characters, this one has {0}")]
     Length(usize),
     /// First characters are stricter than the rest: a leading `-` would be an option to useradd.
-    #[error("character {position} of the name is not allowed there: a-z, 0-9, '_' and '-', and a letter or '_' first")]
+    #[error(
+        "character {position} of the name is not allowed there: a-z, 0-9, '_' and '-', and a letter or '_' first"
+    )]
     Character {
         /// Starts at 1.
         position: usize,
@@ -31,7 +33,8 @@ impl AccountName {
             return Err(NameError::Length(text.len()));
         }
         for (index, byte) in text.bytes().enumerate() {
-            let allowed = matches!(byte, b'a'..=b'z' | b'_') || (index > 0 && matches!(byte, b'0'..=b'9' | b'-'));
+            let allowed =
+                matches!(byte, b'a'..=b'z' | b'_') || (index > 0 && matches!(byte, b'0'..=b'9' | b'-'));
             if !allowed {
                 return Err(NameError::Character { position: index + 1 });
             }
@@ -75,7 +78,9 @@ mod tests {
         assert_eq!(AccountName::new("wheel").unwrap().as_str(), "wheel");
         assert_eq!(AccountName::new(""), Err(NameError::Length(0)));
         assert_eq!(AccountName::new("a".repeat(33)), Err(NameError::Length(33)));
-        for (text, position) in [("-rf", 1), ("Wheel", 1), ("wheel ", 6), ("a:b", 2), ("x\n", 2), ("0", 1), ("ünix", 1)] {
+        for (text, position) in
+            [("-rf", 1), ("Wheel", 1), ("wheel ", 6), ("a:b", 2), ("x\n", 2), ("0", 1), ("ünix", 1)]
+        {
             assert_eq!(AccountName::new(text), Err(NameError::Character { position }), "{text:?}");
         }
     }

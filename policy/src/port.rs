@@ -53,7 +53,9 @@ struct Unchecked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PortError {
     /// Below 1024.
-    #[error("host port {0} is below {FIRST_UNPRIVILEGED}: the cluster user cannot bind it; choose a higher one")]
+    #[error(
+        "host port {0} is below {FIRST_UNPRIVILEGED}: the cluster user cannot bind it; choose a higher one"
+    )]
     Privileged(u16),
     /// Zero, or above 65535.
     #[error("{0} is not a port: 1 to 65535")]

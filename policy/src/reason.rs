@@ -113,6 +113,8 @@ reasons! {
     OwnerMismatch = "owner-mismatch", FailedPrecondition, "rootlesskit's child_pid names a process outside the cluster user's namespaces";
     /// Some of its namespaces are the host's or somebody else's.
     NamespaceMixed = "ns-mixed", FailedPrecondition, "the process named by rootlesskit's child_pid does not have all the namespaces of its own";
+    /// The session has no place in the cluster user's control group.
+    Cgroup = "cgroup", FailedPrecondition, "the session cannot be placed in the cluster user's control group; restart it: systemctl restart podsec-u7s";
     /// setns(2) refused.
     Setns = "setns", FailedPrecondition, "the kernel refused entry to the namespaces";
     /// Program not found or not executable inside.

@@ -48,14 +48,49 @@ const BECOME: By = By::Worker(&[Capability::SetUid, Capability::SetGid]);
 pub const RULES: &[Rule] = &[
     Rule { method: Method::WhoAmI, path: "podsec.v1.IdentityService/WhoAmI", roles: ANYONE, by: By::Gate },
     Rule { method: Method::Health, path: "podsec.v1.IdentityService/Health", roles: ANYONE, by: By::Gate },
-    Rule { method: Method::Inspect, path: "podsec.v1.NamespaceService/Inspect", roles: NAMESPACE, by: BECOME },
+    Rule {
+        method: Method::Inspect,
+        path: "podsec.v1.NamespaceService/Inspect",
+        roles: NAMESPACE,
+        by: BECOME,
+    },
     Rule { method: Method::Enter, path: "podsec.v1.NamespaceService/Enter", roles: NAMESPACE, by: BECOME },
-    Rule { method: Method::ListPorts, path: "podsec.v1.NamespaceService/ListPorts", roles: NAMESPACE, by: BECOME },
-    Rule { method: Method::AddPort, path: "podsec.v1.NamespaceService/AddPort", roles: NAMESPACE, by: BECOME },
-    Rule { method: Method::RemovePort, path: "podsec.v1.NamespaceService/RemovePort", roles: NAMESPACE, by: BECOME },
-    Rule { method: Method::AuditQuery, path: "podsec.v1.AuditService/Query", roles: ADMINISTRATOR, by: By::Worker(&[]) },
-    Rule { method: Method::AuditFollow, path: "podsec.v1.AuditService/Follow", roles: ADMINISTRATOR, by: By::Worker(&[]) },
-    Rule { method: Method::AuditVerify, path: "podsec.v1.AuditService/Verify", roles: ADMINISTRATOR, by: By::Worker(&[]) },
+    Rule {
+        method: Method::ListPorts,
+        path: "podsec.v1.NamespaceService/ListPorts",
+        roles: NAMESPACE,
+        by: BECOME,
+    },
+    Rule {
+        method: Method::AddPort,
+        path: "podsec.v1.NamespaceService/AddPort",
+        roles: NAMESPACE,
+        by: BECOME,
+    },
+    Rule {
+        method: Method::RemovePort,
+        path: "podsec.v1.NamespaceService/RemovePort",
+        roles: NAMESPACE,
+        by: BECOME,
+    },
+    Rule {
+        method: Method::AuditQuery,
+        path: "podsec.v1.AuditService/Query",
+        roles: ADMINISTRATOR,
+        by: By::Worker(&[]),
+    },
+    Rule {
+        method: Method::AuditFollow,
+        path: "podsec.v1.AuditService/Follow",
+        roles: ADMINISTRATOR,
+        by: By::Worker(&[]),
+    },
+    Rule {
+        method: Method::AuditVerify,
+        path: "podsec.v1.AuditService/Verify",
+        roles: ADMINISTRATOR,
+        by: By::Worker(&[]),
+    },
 ];
 
 /// The row of a method; `None` denies.

@@ -1,4 +1,5 @@
 //! Holds the table against the interface: a method without a rule, or a rule without a method, fails here.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 use podsec_policy::operation::Method;
 use podsec_policy::rules::{By, RULES, authorize};
@@ -31,13 +32,18 @@ fn table_and_interface_are_the_same_list() {
 #[test]
 fn no_message_says_who_the_caller_is() {
     let set = prost_types::FileDescriptorSet::decode(podsec_proto::DESCRIPTORS).unwrap();
-    let requests = set.file.iter().flat_map(|file| &file.message_type).filter(|m| m.name().ends_with("Request"));
+    let requests =
+        set.file.iter().flat_map(|file| &file.message_type).filter(|m| m.name().ends_with("Request"));
     let mut seen = 0;
     for request in requests {
         seen += 1;
         for field in &request.field {
             let name = field.name();
-            assert!(!["uid", "user", "caller", "identity", "groups", "pid", "path"].contains(&name), "{}: {name}", request.name());
+            assert!(
+                !["uid", "user", "caller", "identity", "groups", "pid", "path"].contains(&name),
+                "{}: {name}",
+                request.name()
+            );
         }
     }
     assert!(seen >= 10, "only {seen} requests found");

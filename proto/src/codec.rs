@@ -6,8 +6,8 @@
 use bytes::Buf as _;
 use prost::Message;
 use std::marker::PhantomData;
-use tonic::codec::{Codec, DecodeBuf, Decoder};
 use tonic::Status;
+use tonic::codec::{Codec, DecodeBuf, Decoder};
 
 /// Encodes like prost, decodes only messages that are exactly what re-encoding them would give.
 #[derive(Debug)]
@@ -53,8 +53,8 @@ impl<D: Message + Default> Decoder for StrictDecoder<D> {
 
 fn decode_strict<D: Message + Default>(bytes: bytes::Bytes) -> Result<D, Status> {
     let received = bytes.len();
-    let message =
-        D::decode(bytes).map_err(|error| Status::invalid_argument(format!("not a valid request: {error}")))?;
+    let message = D::decode(bytes)
+        .map_err(|error| Status::invalid_argument(format!("not a valid request: {error}")))?;
     if message.encoded_len() != received {
         return Err(Status::invalid_argument(
             "the request has a field that this podsecd does not know, or one twice; is the client newer than the daemon?",

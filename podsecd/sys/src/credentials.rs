@@ -18,7 +18,10 @@ pub struct Account {
 impl Account {
     fn check(&self) -> io::Result<()> {
         if [0, u32::MAX].contains(&self.uid) || [0, u32::MAX].contains(&self.gid) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "refusing to become root or nobody in particular"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "refusing to become root or nobody in particular",
+            ));
         }
         Ok(())
     }
@@ -29,7 +32,8 @@ impl Account {
     /// setgroups(2), setresgid(2); `InvalidInput` for an account with uid or gid 0 or -1
     pub fn take_groups(&self) -> io::Result<()> {
         self.check()?;
-        let groups: Vec<Gid> = self.groups.iter().filter(|&&gid| gid != 0).map(|&gid| Gid::from_raw(gid)).collect();
+        let groups: Vec<Gid> =
+            self.groups.iter().filter(|&&gid| gid != 0).map(|&gid| Gid::from_raw(gid)).collect();
         setgroups(&groups)?;
         let gid = Gid::from_raw(self.gid);
         setresgid(gid, gid, gid)?;
@@ -49,7 +53,10 @@ impl Account {
         let all_uids = [uids.real, uids.effective, uids.saved].iter().all(|&found| found == uid);
         let all_gids = [gids.real, gids.effective, gids.saved].iter().all(|&found| found == gid);
         let way_back = setresuid(Uid::from_raw(u32::MAX), Uid::from_raw(0), Uid::from_raw(u32::MAX)).is_ok();
-        if !all_uids || !all_gids || way_back || !caps::read(None, CapSet::Permitted).map_err(io::Error::other)?.is_empty()
+        if !all_uids
+            || !all_gids
+            || way_back
+            || !caps::read(None, CapSet::Permitted).map_err(io::Error::other)?.is_empty()
         {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "privileges were not dropped"));
         }
@@ -87,7 +94,9 @@ fn bound(keep: &CapsHashSet) -> io::Result<CapsHashSet> {
     if held.contains(&Capability::CAP_SETPCAP) {
         caps::set(None, CapSet::Effective, &held).map_err(io::Error::other)?;
         for capability in caps::all() {
-            if !keep.contains(&capability) && caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false) {
+            if !keep.contains(&capability)
+                && caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false)
+            {
                 caps::drop(None, CapSet::Bounding, capability).map_err(io::Error::other)?;
             }
         }

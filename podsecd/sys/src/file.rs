@@ -80,7 +80,8 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 /// Is the directory's owner this uid? For a cgroup: was it delegated to him?
 #[must_use]
 pub fn is_owned_by(path: &Path, uid: u32) -> bool {
-    nix::sys::stat::fstatat(nix::fcntl::AT_FDCWD, path, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|stat| stat.st_uid == uid)
+    nix::sys::stat::fstatat(nix::fcntl::AT_FDCWD, path, AtFlags::AT_SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| stat.st_uid == uid)
 }
 
 #[cfg(test)]

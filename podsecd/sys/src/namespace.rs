@@ -128,6 +128,9 @@ mod tests {
         assert_eq!(user.inode(), Namespace::open(&own, Kind::User).unwrap().inode());
         assert_ne!(user.inode(), Namespace::open(&own, Kind::Mount).unwrap().inode());
         // not a user namespace
-        assert_eq!(Namespace::open(&own, Kind::Uts).unwrap().owner().unwrap_err().raw_os_error(), Some(libc::EINVAL));
+        assert_eq!(
+            Namespace::open(&own, Kind::Uts).unwrap().owner().unwrap_err().raw_os_error(),
+            Some(libc::EINVAL)
+        );
     }
 }

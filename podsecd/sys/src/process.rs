@@ -1,6 +1,6 @@
 //! Processes held by descriptor (pidfd_open(2)), what `/proc` says of them, and this process's own hygiene.
 
-use nix::sys::signal::{SigHandler, SigSet, Signal, SigmaskHow};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd as _, FromRawFd, OwnedFd};
@@ -28,9 +28,62 @@ pub fn open(pid: i32) -> io::Result<OwnedFd> {
 pub fn signal(pidfd: &impl AsFd, signal: Signal) -> io::Result<()> {
     let null = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: a null siginfo is allowed and means as kill(2).
-    let result =
-        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_fd().as_raw_fd(), signal as i32, null, 0) };
+    let result = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_fd().as_raw_fd(), signal as i32, null, 0)
+    };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// `/proc` of the namespace that this process starts in, held open: after joining another mount namespace the path
+/// leads elsewhere.
+#[derive(Debug)]
+pub struct Proc(OwnedFd);
+
+impl Proc {
+    /// # Errors
+    /// open(2)
+    pub fn open() -> io::Result<Self> {
+        Ok(Self(File::open("/proc")?.into()))
+    }
+
+    /// Sends a signal to every process of a session (setsid(2)), whichever process group it has moved to.
+    pub fn signal_session(&self, session: i32, signal_number: Signal) {
+        use nix::dir::Dir;
+        use nix::fcntl::OFlag;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let Ok(mut directory) = Dir::openat(&self.0, ".", flags, nix::sys::stat::Mode::empty()) else {
+            return;
+        };
+        let pids = directory
+            .iter()
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str().ok()?.parse::<i32>().ok());
+        for pid in pids.collect::<Vec<_>>() {
+            // Held first, looked at then, so that it is about one process.
+            let Ok(process) = open(pid) else { continue };
+            if self.session_of(pid) == Some(session) {
+                let _ = signal(&process, signal_number);
+            }
+        }
+    }
+
+    fn session_of(&self, pid: i32) -> Option<i32> {
+        use nix::fcntl::{OFlag, openat};
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let fd =
+            openat(&self.0, format!("{pid}/stat").as_str(), flags, nix::sys::stat::Mode::empty()).ok()?;
+        let mut text = Vec::new();
+        File::from(fd).take(4096).read_to_end(&mut text).ok()?;
+        session_of(&String::from_utf8_lossy(&text))
+    }
+}
+
+/// Leaves the session keyring of whoever started this process for a new, empty one (keyrings(7)). Where the system
+/// call is closed to us it is closed to our children as well.
+pub fn leave_keyring() {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // SAFETY: a null name asks for an anonymous keyring.
+    unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) };
 }
 
 /// Has it ended? A pidfd becomes readable then.
@@ -45,7 +98,10 @@ pub fn has_ended(pidfd: &impl AsFd) -> bool {
 ///
 /// # Errors
 /// poll(2)
-pub fn wait_readable(fds: &[std::os::fd::BorrowedFd<'_>], within: Option<std::time::Duration>) -> io::Result<bool> {
+pub fn wait_readable(
+    fds: &[std::os::fd::BorrowedFd<'_>],
+    within: Option<std::time::Duration>,
+) -> io::Result<bool> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     let end = within.map(|within| std::time::Instant::now() + within);
     let mut polled: Vec<PollFd<'_>> = fds.iter().map(|&fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
@@ -112,8 +168,19 @@ fn status_line(text: &str, key: &str) -> Option<Vec<u32>> {
 /// The session id in `/proc/PID/stat` (proc_pid_stat(5), field 6). The name in field 2 may hold spaces and
 /// parentheses, so fields are counted from the last `)`.
 #[must_use]
-pub fn session_of(stat: &str) -> Option<i32> {
+fn session_of(stat: &str) -> Option<i32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(3)?.parse().ok()
+}
+
+/// Random bytes for secrets (getrandom(2), which waits for the pool to be ready once, early at boot).
+///
+/// # Errors
+/// getrandom(2)
+pub fn random(bytes: &mut [u8]) -> io::Result<()> {
+    // SAFETY: pointer and length are those of the slice.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    // Up to 256 bytes come whole.
+    if usize::try_from(got) == Ok(bytes.len()) { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Neither ptrace(2) nor `/proc/self/{mem,fd,…}` for others of this uid, and no core dump. Only ever set to 0:
@@ -125,16 +192,20 @@ pub fn forbid_inspection() -> io::Result<()> {
     Ok(nix::sys::prctl::set_dumpable(false)?)
 }
 
-/// Closes every descriptor from `first` up (close_range(2)).
-///
-/// Callers own whatever is open there, and must not use it afterwards: meant for the last moment before exec.
+/// Closes everything but 0, 1, 2 and `keep`, which is closed on exec (close_range(2)). For a child just before
+/// exec: whatever its parent has open is not used here any more.
 ///
 /// # Errors
 /// close_range(2)
-pub fn close_from(first: u32) -> io::Result<()> {
-    // SAFETY: closes descriptors of this process; memory is not touched.
-    let result = unsafe { libc::close_range(first, u32::MAX, 0) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+pub fn close_all_but(keep: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
+    let keep = u32::try_from(keep.as_raw_fd()).map_err(io::Error::other)?;
+    for (first, last) in [(3, keep.saturating_sub(1)), (keep.max(2) + 1, u32::MAX)] {
+        // SAFETY: closes descriptors of this process; memory is not touched.
+        if first <= last && unsafe { libc::close_range(first, last, 0) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 /// Marks every descriptor from `first` up as closed on exec. For process start: what was inherited must not be

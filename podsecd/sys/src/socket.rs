@@ -48,7 +48,12 @@ pub fn listen(path: &Path, kind: Kind, mode: u32) -> io::Result<OwnedFd> {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
         Err(_) => {}
     }
-    let socket = socket::socket(AddressFamily::Unix, kind.raw(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+    let socket = socket::socket(
+        AddressFamily::Unix,
+        kind.raw(),
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        None,
+    )?;
     socket::bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     socket::listen(&socket, Backlog::MAXALLOWABLE)?;
@@ -139,7 +144,8 @@ pub fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<
             if found.cmsg_level == libc::SOL_SOCKET && found.cmsg_type == libc::SCM_RIGHTS {
                 let data = libc::CMSG_DATA(part).cast::<RawFd>();
                 let count = (found.cmsg_len - libc::CMSG_LEN(0) as usize) / size_of::<RawFd>();
-                descriptors.extend((0..count).map(|index| OwnedFd::from_raw_fd(data.add(index).read_unaligned())));
+                descriptors
+                    .extend((0..count).map(|index| OwnedFd::from_raw_fd(data.add(index).read_unaligned())));
             }
             part = libc::CMSG_NXTHDR(&raw const header, part);
         }

@@ -58,7 +58,7 @@ pub fn control(follower: &impl AsFd) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Makes `terminal` descriptors 0, 1 and 2.
+/// Makes these descriptors 0, 1 and 2.
 ///
 /// # Errors
 /// dup2(2)

@@ -4,13 +4,12 @@
 //! client ── Open + 0 or 3 fds ──▶ worker   3: stdin, stdout, stderr; 0: a terminal was asked for
 //! client ◀─ Terminal + fd ─────── worker   the leader of the new terminal
 //! client ◀─ Started ───────────── worker   the program runs
-//! client ── Resize, Signal ─────▶ worker
+//! client ── Signal ─────────────▶ worker   (a changed window needs no frame: TIOCSWINSZ on the leader)
 //! client ◀─ Exited ────────────── worker   or Failed, at any time before
 //! ```
 
 use crate::{Channel, WireError};
 use podsec_policy::Reason;
-use podsec_policy::enter::Window;
 use podsec_sys::socket;
 use serde::{Deserialize, Serialize};
 use std::os::fd::AsFd as _;
@@ -21,9 +20,7 @@ use std::path::Path;
 pub enum FromClient {
     /// First; with the three descriptors unless a terminal was asked for.
     Open,
-    /// The caller's window changed.
-    Resize(Window),
-    /// For the session's foreground process group.
+    /// For the process group of the session's program.
     Signal(Signal),
 }
 
@@ -99,8 +96,12 @@ pub fn attach(path: &Path, ticket: &[u8; 32]) -> Result<Channel, WireError> {
     match gate.receive::<Attached>()? {
         Some((Attached::Session, descriptors)) => {
             let first = descriptors.into_iter().next();
-            first.map(Channel::from).ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidData).into())
+            first
+                .map(Channel::from)
+                .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidData).into())
         }
-        Some((Attached::Refused, _)) | None => Err(std::io::Error::from(std::io::ErrorKind::PermissionDenied).into()),
+        Some((Attached::Refused, _)) | None => {
+            Err(std::io::Error::from(std::io::ErrorKind::PermissionDenied).into())
+        }
     }
 }

@@ -1,1 +1,149 @@
-fn main() {}
+//! podsecd-worker: carries out one permitted operation and ends.
+//!
+//! Started by the gate and kept waiting. First it is asked whether the caller still is a member of what his role
+//! hangs on ([`member`]); it holds no operation and no descriptor then. After that comes the job: the worker gives
+//! up every capability but those of the job's row in the table, and does it ([`session`], [`inspect`], [`ports`],
+//! [`log`]). One process, one thread, one job.
+//!
+//! Must not: decide who may do what; run a shell; touch what the cluster user owns before it has become him
+//! ([`cluster`]).
+
+#![forbid(unsafe_code)]
+
+mod cluster;
+mod inspect;
+mod log;
+mod member;
+mod ports;
+mod session;
+
+use podsec_policy::Operation;
+use podsec_policy::reason::Reason;
+use podsec_policy::rules::{self, By, Capability};
+use podsec_sys::credentials::{Cap, keep_only};
+use podsec_sys::process;
+use podsec_wire::messages::{FromWorker, Job, Outcome, Reply, Step, ToWorker};
+use podsec_wire::{Channel, WireError};
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // As a program of its own it has nothing to do, and no argument of anybody's to look at (CVE-2021-4034).
+    if std::env::args_os().count() != 1 {
+        eprintln!("podsecd-worker is started by podsecd");
+        return ExitCode::from(2);
+    }
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("podsecd-worker: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), WireError> {
+    process::forbid_inspection()?;
+    let gate = Channel::from(process::take_stdin());
+    process::close_on_exec_from(3)?;
+    member::warm_up();
+    // The gate ended, or had no use for this worker.
+    let Some((question, _)) = gate.receive::<ToWorker>()? else { return Ok(()) };
+    let ToWorker::Check { uid, roles, administrators, cluster_user } = question else { return Ok(()) };
+    gate.send(&FromWorker::Checked(member::check(uid, roles, &administrators, &cluster_user)), &[])?;
+    let Some((ToWorker::Go(job), descriptors)) = gate.receive::<ToWorker>()? else { return Ok(()) };
+    work(&gate, *job, descriptors)
+}
+
+/// The way back to the gate (steps and outcome) and to the front (replies).
+struct Report {
+    gate: Channel,
+    front: Channel,
+    step: Step,
+}
+
+/// Why a job failed: a stable reason, and what a person should know beside it.
+#[derive(Debug)]
+struct Failure {
+    reason: Reason,
+    detail: String,
+}
+
+impl From<Reason> for Failure {
+    fn from(reason: Reason) -> Self {
+        Self { reason, detail: String::new() }
+    }
+}
+
+impl Failure {
+    /// With words that are not only ours, made safe to print.
+    fn new(reason: Reason, detail: impl std::fmt::Display) -> Self {
+        Self { reason, detail: podsec_policy::audit::escape(detail.to_string().as_bytes()) }
+    }
+}
+
+impl Report {
+    /// Tells the gate where this is, for the record should the worker be lost.
+    fn step(&mut self, step: Step) {
+        self.step = step;
+        let _ = self.gate.send(&FromWorker::Step(step), &[]);
+    }
+
+    /// The outcome goes into the audit before the caller hears of it. A gate that is gone has left the intent open,
+    /// and its successor will close it.
+    fn finish(&self, result: Result<(), Reason>, exit: Option<i32>) {
+        let outcome = Outcome { result, step: self.step, exit };
+        if self.gate.send(&FromWorker::Finished(outcome), &[]).is_ok() {
+            let _ = self.gate.receive_within::<ToWorker>(std::time::Duration::from_secs(2));
+        }
+    }
+}
+
+fn work(gate: &Channel, job: Job, descriptors: Vec<OwnedFd>) -> Result<(), WireError> {
+    let mut descriptors = descriptors.into_iter();
+    let Some(front) = descriptors.next() else { return Ok(()) };
+    let gate = gate.try_clone()?;
+    let mut report = Report { gate, front: front.into(), step: Step::Confine };
+    let client = descriptors.next().map(Channel::from);
+    let result = confine(&job.operation).and_then(|()| match (&job.operation, client) {
+        (Operation::Enter(enter), Some(client)) => {
+            session::run(&job, enter, client, &mut report).map(|()| None)
+        }
+        (Operation::Inspect, None) => inspect::run(&job, &mut report).map(Some),
+        (Operation::ListPorts, None) => ports::list(&job, &mut report).map(Some),
+        (Operation::AddPort(change), None) => ports::add(&job, *change, &mut report).map(Some),
+        (Operation::RemovePort(change), None) => ports::remove(&job, *change, &mut report).map(Some),
+        (Operation::AuditQuery(filter), None) => log::query(&job, filter, &mut report).map(Some),
+        (Operation::AuditFollow(filter), None) => log::follow(&job, filter, &mut report).map(Some),
+        (Operation::AuditVerify, None) => log::verify(&job, &mut report).map(Some),
+        _ => Err(Failure::from(Reason::Bug)),
+    });
+    let reply = match result {
+        // A session speaks for itself.
+        Ok(None) => return Ok(()),
+        Ok(Some(reply)) => {
+            report.finish(Ok(()), None);
+            reply
+        }
+        Err(Failure { reason, detail }) => {
+            report.finish(Err(reason), None);
+            Reply::Failed { reason, detail }
+        }
+    };
+    report.front.send(&reply, &[])
+}
+
+/// Down to the capabilities of this operation's row.
+fn confine(operation: &Operation) -> Result<(), Failure> {
+    let Some(By::Worker(row)) = rules::rule(operation.method()).map(|rule| rule.by) else {
+        return Err(Reason::Bug.into());
+    };
+    let keep: Vec<Cap> = row
+        .iter()
+        .map(|capability| match capability {
+            Capability::SetUid => Cap::CAP_SETUID,
+            Capability::SetGid => Cap::CAP_SETGID,
+        })
+        .collect();
+    keep_only(&keep).map_err(|error| Failure::new(Reason::Bug, error))
+}

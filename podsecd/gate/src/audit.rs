@@ -1,0 +1,414 @@
+//! Writes the audit: the file with its hash chain, the chain's end, the operations that are open, and journald.
+
+use podsec_policy::audit::{self, Head, Phase, Record};
+use podsec_policy::config;
+use podsec_policy::peer::{Peer, Roles};
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// An operation whose intent is written and whose outcome is not, as kept on disk until it is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Open {
+    /// 128 random bits in hex; also the name of its file.
+    pub id: String,
+    /// Method name.
+    pub op: String,
+    /// Of the peer.
+    pub uid: u32,
+    /// Of the peer.
+    pub login_uid: Option<u32>,
+    /// Of the peer.
+    pub pid: i32,
+    /// Of the peer.
+    pub roles: Roles,
+    /// Escaped.
+    pub target: String,
+    /// Of the intent.
+    pub micros: u64,
+    /// Pid of the worker, and its start time in clock ticks, by which it is found again.
+    pub worker: (i32, u64),
+}
+
+impl Open {
+    /// A record about it, of this moment.
+    pub fn record(&self, phase: Phase) -> Record {
+        let now = now();
+        let ms = (phase != Phase::Intent).then(|| now.saturating_sub(self.micros) / 1000);
+        Record {
+            micros: if phase == Phase::Intent { self.micros } else { now },
+            phase,
+            id: self.id.clone(),
+            op: self.op.clone(),
+            uid: self.uid,
+            login_uid: self.login_uid,
+            pid: self.pid,
+            roles: names(self.roles),
+            target: self.target.clone(),
+            reason: None,
+            step: None,
+            ms,
+            exit: None,
+            suppressed: None,
+        }
+    }
+}
+
+/// The record of a refusal.
+pub fn denial(peer: &Peer, roles: Roles, op: &str, target: String, reason: &str) -> Record {
+    Record {
+        micros: now(),
+        phase: Phase::Deny,
+        id: String::new(),
+        op: op.to_owned(),
+        uid: peer.uid,
+        login_uid: peer.login_uid,
+        pid: peer.pid,
+        roles: names(roles),
+        target,
+        reason: Some(reason.to_owned()),
+        step: None,
+        ms: None,
+        exit: None,
+        suppressed: None,
+    }
+}
+
+fn names(roles: Roles) -> Vec<String> {
+    roles.iter().map(|role| role.name().to_owned()).collect()
+}
+
+/// Wall clock, microseconds since 1970. Only for records; deadlines are on the monotonic clock.
+pub fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The audit, open for writing.
+#[derive(Debug)]
+pub struct Audit {
+    path: PathBuf,
+    operations: PathBuf,
+    file: File,
+    end: File,
+    head: Head,
+    journal: Option<UnixDatagram>,
+    writable: bool,
+}
+
+const JOURNAL: &str = "/run/systemd/journal/socket";
+
+impl Audit {
+    /// Opens the audit and finds the end of its chain.
+    ///
+    /// # Errors
+    /// when a file or directory cannot be made or is not root's
+    pub fn open(config: &config::Audit) -> io::Result<Self> {
+        let operations = config.state.join("operations");
+        for directory in [config.path.parent(), Some(&config.state), Some(&operations)].into_iter().flatten()
+        {
+            use std::os::unix::fs::DirBuilderExt as _;
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            podsec_sys::process::require_root_owned(directory)?;
+        }
+        let end = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(config.state.join("audit.end"))?;
+        let mut audit = Self {
+            path: config.path.clone(),
+            operations,
+            file: open_log(&config.path)?,
+            head: read_end(&end),
+            end,
+            journal: None,
+            writable: true,
+        };
+        audit.catch_up()?;
+        if config.journald {
+            // Without a journal there is nothing to connect to, and nothing lost.
+            audit.journal =
+                UnixDatagram::unbound().ok().filter(|journal| journal.set_nonblocking(true).is_ok());
+        }
+        Ok(audit)
+    }
+
+    /// Was the last record written?
+    pub fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    /// A crash may have cut the last line, or come between the line and the note of the chain's end. The line
+    /// counts if it is whole and follows; a torn one is ended, so that the next record has a line of its own.
+    fn catch_up(&mut self) -> io::Result<()> {
+        let length = self.file.metadata()?.len();
+        let mut tail = Vec::new();
+        self.file.seek(SeekFrom::Start(length.saturating_sub(64 * 1024)))?;
+        (&self.file).take(64 * 1024).read_to_end(&mut tail)?;
+        if tail.last().is_some_and(|&byte| byte != b'\n') {
+            self.file.write_all(b"\n")?;
+        }
+        let last = tail.split(|&byte| byte == b'\n').rfind(|line| audit::link(line).is_ok());
+        match last.and_then(|line| audit::link(line).ok()) {
+            Some((head, _)) if head.seq > self.head.seq => self.head = head,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Adds a record. It is in the file, or this is an error and the file is as it was.
+    ///
+    /// # Errors
+    /// write(2)
+    pub fn append(&mut self, record: &Record) -> io::Result<()> {
+        let result = self.try_append(record);
+        self.writable = result.is_ok();
+        result
+    }
+
+    fn try_append(&mut self, record: &Record) -> io::Result<()> {
+        self.follow_rotation()?;
+        let (mut line, head) = record.line(self.head);
+        line.push('\n');
+        // One write: other readers see the line whole or not yet. What a full disk cut off is taken back.
+        let before = self.file.metadata()?.len();
+        match self.file.write(line.as_bytes()) {
+            Ok(written) if written == line.len() => {}
+            result => {
+                let _ = self.file.set_len(before);
+                return Err(result.err().unwrap_or_else(|| io::ErrorKind::StorageFull.into()));
+            }
+        }
+        self.head = head;
+        // Should this fail, the next start finds the end in the line above.
+        let _ = self.end.write_all_at(format!("{:020} {}\n", head.seq, audit::hex(&head.hash)).as_bytes(), 0);
+        if let Some(journal) = &self.journal {
+            // Best effort: the file is the audit.
+            let _ = journal.send_to(&datagram(record), JOURNAL);
+        }
+        Ok(())
+    }
+
+    /// Somebody renamed the file away (logrotate(8)), or removed it: the chain goes on in a new one.
+    fn follow_rotation(&mut self) -> io::Result<()> {
+        let ours = self.file.metadata()?;
+        let there = std::fs::symlink_metadata(&self.path);
+        if there.is_ok_and(|there| there.ino() == ours.ino() && there.dev() == ours.dev()) {
+            return Ok(());
+        }
+        self.file = open_log(&self.path)?;
+        Ok(())
+    }
+
+    /// Writes the intent and remembers the operation.
+    ///
+    /// # Errors
+    /// as [`Audit::append`]
+    pub fn begin(&mut self, open: &Open) -> io::Result<()> {
+        let bytes = postcard::to_stdvec(open).map_err(io::Error::other)?;
+        let path = self.operations.join(&open.id);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let result = file.write_all(&bytes).and_then(|()| self.append(&open.record(Phase::Intent)));
+        if result.is_err() {
+            self.writable = false;
+            let _ = std::fs::remove_file(&path);
+        }
+        result
+    }
+
+    /// Writes the outcome and forgets the operation. If it cannot be written, the operation stays open on disk,
+    /// and the next start records it as recovered.
+    ///
+    /// # Errors
+    /// as [`Audit::append`]
+    pub fn end(&mut self, open: &Open, record: &Record) -> io::Result<()> {
+        self.append(record)?;
+        std::fs::remove_file(self.operations.join(&open.id))
+    }
+
+    /// What the last podsecd left open.
+    ///
+    /// # Errors
+    /// readdir(3)
+    pub fn left_open(&self) -> io::Result<Vec<Open>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.operations)? {
+            let path = entry?.path();
+            match postcard::from_bytes(&std::fs::read(&path)?) {
+                Ok(open) => found.push(open),
+                // Cut by a crash before its intent was written.
+                Err(_) => std::fs::remove_file(&path)?,
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn open_log(path: &Path) -> io::Result<File> {
+    const O_NOFOLLOW: i32 = podsec_sys::nix::libc::O_NOFOLLOW;
+    let file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(O_NOFOLLOW)
+        .open(path)?;
+    podsec_sys::process::require_root_owned(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{} is not a plain file", path.display()),
+        ));
+    }
+    Ok(file)
+}
+
+fn read_end(file: &File) -> Head {
+    let mut text = [0; 85];
+    let mut read = || {
+        file.read_exact_at(&mut text, 0).ok()?;
+        let (seq, hash) = text.split_at_checked(20)?;
+        let seq = std::str::from_utf8(seq).ok()?.parse().ok()?;
+        Some(Head { seq, hash: audit::unhex(hash.get(1..65)?)? })
+    };
+    read().unwrap_or(Head::GENESIS)
+}
+
+/// journald's native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL): `NAME=value` lines. Values never hold a line
+/// break: all that callers chose has been escaped.
+fn datagram(record: &Record) -> Vec<u8> {
+    use std::fmt::Write as _;
+    let verb = record.phase.name();
+    let priority = if matches!(record.phase, Phase::Deny | Phase::Fail | Phase::Recovered) { 4 } else { 6 };
+    let mut text = format!(
+        "MESSAGE={verb} {} uid={} {}\nPRIORITY={priority}\nSYSLOG_IDENTIFIER=podsecd\nSYSLOG_FACILITY=10\n",
+        record.op, record.uid, record.target
+    );
+    for (name, value) in record.fields() {
+        let _ = writeln!(text, "{name}={value}");
+    }
+    text.into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Place(PathBuf);
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn place(name: &str) -> Option<(Place, config::Audit)> {
+        if !podsec_sys::nix::unistd::geteuid().is_root() {
+            println!("not root: the audit refuses directories that are not root's");
+            return None;
+        }
+        let base = PathBuf::from(format!("/run/podsec-audit-{name}-{}", std::process::id()));
+        let config =
+            config::Audit { path: base.join("log/audit.jsonl"), state: base.join("state"), journald: false };
+        Some((Place(base), config))
+    }
+
+    fn open_operation(id: &str) -> Open {
+        let roles = Roles::NONE;
+        let (id, op, target) = (id.into(), "NamespaceService/Enter".into(), "x".into());
+        Open { id, op, uid: 1, login_uid: None, pid: 1, roles, target, micros: now(), worker: (1, 1) }
+    }
+
+    fn verify(paths: &[&Path]) -> Result<u64, (usize, audit::LinkError)> {
+        let text: String = paths.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+        let mut head = Head::GENESIS;
+        for (index, line) in text.lines().enumerate() {
+            head = audit::verify(head, line.as_bytes()).map_err(|error| (index + 1, error))?;
+        }
+        Ok(head.seq)
+    }
+
+    #[test]
+    fn chain_survives_restart_rotation_and_a_torn_line() {
+        let Some((_place, config)) = place("chain") else { return };
+        let mut audit = Audit::open(&config).unwrap();
+        let (a, b) = (open_operation("a"), open_operation("b"));
+        audit.begin(&a).unwrap();
+        audit.begin(&b).unwrap();
+        audit.end(&a, &a.record(Phase::Done)).unwrap();
+        drop(audit);
+        let mut audit = Audit::open(&config).unwrap();
+        assert_eq!(audit.left_open().unwrap().iter().map(|open| open.id.as_str()).collect::<Vec<_>>(), ["b"]);
+        let rotated = config.path.with_extension("jsonl.1");
+        std::fs::rename(&config.path, &rotated).unwrap();
+        audit.end(&b, &b.record(Phase::Recovered)).unwrap();
+        drop(audit);
+        assert_eq!(verify(&[&rotated, &config.path]), Ok(4));
+        // the end of the chain is known though the file that held it is gone
+        std::fs::rename(&config.path, config.path.with_extension("jsonl.0")).unwrap();
+        let mut audit = Audit::open(&config).unwrap();
+        audit.begin(&a).unwrap();
+        assert_eq!(verify(&[&rotated, &config.path.with_extension("jsonl.0"), &config.path]), Ok(5));
+        drop(audit);
+        let mut torn = std::fs::read_to_string(&config.path).unwrap();
+        torn.push_str("{\"seq\":6,\"ti");
+        podsec_sys::file::replace(&config.path, torn.as_bytes(), 0o600).unwrap();
+        Audit::open(&config).unwrap().end(&a, &a.record(Phase::Recovered)).unwrap();
+        let text = std::fs::read_to_string(&config.path).unwrap();
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert_eq!(audit::link(text.lines().last().unwrap().as_bytes()).unwrap().0.seq, 6);
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_and_leaves_no_half_line() {
+        use podsec_sys::nix::mount::{MsFlags, mount, umount};
+        let Some((place, config)) = place("full") else { return };
+        std::fs::create_dir(&place.0).unwrap();
+        let none = None::<&str>;
+        mount(none, &place.0, Some("tmpfs"), MsFlags::empty(), Some("size=64k,mode=700")).unwrap();
+        let mut audit = Audit::open(&config).unwrap();
+        audit.begin(&open_operation("a")).unwrap();
+        let filler = place.0.join("filler");
+        let _ = std::fs::copy("/dev/zero", &filler);
+        let mut wrote = 1;
+        while audit.append(&open_operation("b").record(Phase::Done)).is_ok() {
+            wrote += 1;
+            assert!(wrote < 1000);
+        }
+        assert!(!audit.is_writable());
+        assert!(audit.begin(&open_operation("c")).is_err());
+        assert_eq!(verify(&[&config.path]), Ok(wrote));
+        std::fs::remove_file(filler).unwrap();
+        audit.begin(&open_operation("c")).unwrap();
+        assert!(audit.is_writable());
+        assert_eq!(verify(&[&config.path]), Ok(wrote + 1));
+        drop(audit);
+        umount(&place.0).unwrap();
+    }
+
+    #[test]
+    fn refuses_what_is_not_roots_alone() {
+        let Some((place, config)) = place("owner") else { return };
+        std::fs::create_dir_all(place.0.join("log")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", &config.path).unwrap();
+        assert!(Audit::open(&config).is_err());
+        std::fs::remove_file(&config.path).unwrap();
+        std::os::unix::fs::fchown(File::open(place.0.join("log")).unwrap(), Some(1), None).unwrap();
+        assert_eq!(Audit::open(&config).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    }
+
+    #[test]
+    fn journal_fields_are_lines() {
+        let mut record = open_operation("a").record(Phase::Intent);
+        record.target = audit::escape(b"x\nPRIORITY=0");
+        let text = String::from_utf8(datagram(&record)).unwrap();
+        assert_eq!(text.lines().filter(|line| line.starts_with("PRIORITY=")).count(), 1, "{text}");
+        assert!(text.contains("PODSEC_TARGET=x\\x0aPRIORITY=0\n"), "{text}");
+    }
+}

@@ -1,0 +1,68 @@
+//! Fronts and workers as processes: started with a channel as descriptor 0, an empty environment and nothing else.
+
+use podsec_sys::nix::sys::signal::Signal;
+use podsec_sys::process::{self, Facts};
+use podsec_wire::Channel;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Where the other two programs are installed.
+pub const LIBEXEC: &str = "/usr/libexec/podsec";
+
+/// A started front or worker.
+#[derive(Debug)]
+pub struct Child {
+    /// Our end; non-blocking, since a child that does not read must not stop the gate.
+    pub channel: Channel,
+    /// The process.
+    pub process: OwnedFd,
+    pid: i32,
+}
+
+impl Child {
+    /// Starts a program of ours.
+    ///
+    /// # Errors
+    /// socketpair(2), fork(2), execve(2); `PermissionDenied` if somebody else than root could have written it
+    pub fn start(program: &str, arguments: &[String]) -> io::Result<Self> {
+        let path = Path::new(LIBEXEC).join(program);
+        let (ours, theirs) = Channel::pair()?;
+        ours.set_nonblocking()?;
+        let stdin = Stdio::from(OwnedFd::from(theirs));
+        let mut command = Command::new(path);
+        command.args(arguments).env_clear().current_dir("/").stdin(stdin).stdout(Stdio::null());
+        let child = command.spawn()?;
+        let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+        // It cannot have been reaped yet: only this thread reaps.
+        Ok(Self { channel: ours, process: process::open(pid)?, pid })
+    }
+
+    /// By which a later podsecd finds it again: pid, and start time in clock ticks (proc_pid_stat(5), field 22).
+    pub fn trace(&self) -> (i32, u64) {
+        (self.pid, start_time(self.pid).unwrap_or_default())
+    }
+
+    /// SIGKILL. It may run as another user by now, hence `CAP_KILL`.
+    pub fn kill(&self) {
+        let _ = process::signal(&self.process, Signal::SIGKILL);
+    }
+}
+
+fn start_time(pid: i32) -> Option<u64> {
+    let stat = Facts::of(pid).read("stat").ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// The process of an earlier podsecd's trace, if it still is that one.
+pub fn find((pid, started): (i32, u64)) -> Option<OwnedFd> {
+    let process = process::open(pid).ok()?;
+    (start_time(pid) == Some(started) && !process::has_ended(&process)).then_some(process)
+}
+
+/// Collects children that have ended.
+pub fn reap() {
+    use podsec_sys::nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    while !matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive) | Err(_)) {}
+}

@@ -1,0 +1,102 @@
+//! How many refusals of one uid are recorded one by one. A flood of them must neither fill the disk nor go unseen,
+//! so what is over the limit is counted and said in one record a minute.
+
+use podsec_policy::audit::Record;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Counters by uid.
+#[derive(Debug)]
+pub struct Denials {
+    per_minute: u32,
+    windows: BTreeMap<u32, Window>,
+}
+
+#[derive(Debug)]
+struct Window {
+    began: Instant,
+    written: u32,
+    suppressed: u64,
+    last: Option<Record>,
+}
+
+impl Denials {
+    /// With this many records a uid and minute.
+    pub fn new(per_minute: u32) -> Self {
+        Self { per_minute, windows: BTreeMap::new() }
+    }
+
+    /// Gives back the record if it is to be written, else counts it.
+    pub fn admit(&mut self, record: Record, now: Instant) -> Option<Record> {
+        let fresh = Window { began: now, written: 0, suppressed: 0, last: None };
+        let window = self.windows.entry(record.uid).or_insert(fresh);
+        if window.written < self.per_minute {
+            window.written += 1;
+            return Some(record);
+        }
+        window.suppressed += 1;
+        window.last = Some(record);
+        None
+    }
+
+    /// The summaries of minutes that are over.
+    pub fn due(&mut self, now: Instant) -> Vec<Record> {
+        let mut due = Vec::new();
+        self.windows.retain(|_, window| {
+            let over = now.duration_since(window.began) >= WINDOW;
+            if over {
+                due.extend(window.summary());
+            }
+            !over
+        });
+        due
+    }
+
+    /// All summaries, at the end.
+    pub fn flush(&mut self) -> Vec<Record> {
+        std::mem::take(&mut self.windows).into_values().filter_map(|mut window| window.summary()).collect()
+    }
+
+    /// When [`Denials::due`] wants to be asked.
+    pub fn next(&self) -> Option<Instant> {
+        self.windows.values().map(|window| window.began + WINDOW).min()
+    }
+}
+
+impl Window {
+    /// The last one that was not written, with the count of all that were not.
+    fn summary(&mut self) -> Option<Record> {
+        let record = self.last.take()?;
+        Some(Record { suppressed: Some(self.suppressed), ..record })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use podsec_policy::peer::{Peer, Roles};
+
+    fn record(uid: u32) -> Record {
+        let peer = Peer { uid, gid: uid, groups: vec![], pid: 1, login_uid: None };
+        crate::audit::denial(&peer, Roles::NONE, "", String::new(), "not-member")
+    }
+
+    #[test]
+    fn counts_what_it_does_not_write() {
+        let (mut denials, start) = (Denials::new(2), Instant::now());
+        let written = (0..100).filter(|_| denials.admit(record(7), start).is_some()).count();
+        assert_eq!(written, 2);
+        assert!(denials.admit(record(8), start).is_some(), "another uid is not affected");
+        assert!(denials.due(start + Duration::from_secs(59)).is_empty());
+        assert_eq!(denials.next(), Some(start + WINDOW));
+        let due = denials.due(start + WINDOW);
+        assert_eq!(
+            due.iter().map(|record| (record.uid, record.suppressed)).collect::<Vec<_>>(),
+            [(7, Some(98))]
+        );
+        assert!(denials.admit(record(7), start + WINDOW).is_some());
+        assert!(denials.flush().is_empty());
+    }
+}

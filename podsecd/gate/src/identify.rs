@@ -1,0 +1,182 @@
+//! Who is at the other end of an accepted socket. By the kernel's word alone, before a byte is read.
+
+use podsec_policy::config::Pidfd;
+use podsec_policy::peer::{Peer, is_plausible_uid};
+use podsec_policy::reason::Reason;
+use podsec_sys::process::{self, Facts};
+use podsec_sys::socket;
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// A caller, and whether he counts at all.
+#[derive(Debug)]
+pub struct Caller {
+    /// His facts. Where the kernel told nothing, the overflow uid: nobody's.
+    pub peer: Peer,
+    /// Why he is nobody, whatever he asks.
+    nobody: Option<Reason>,
+    process: Option<OwnedFd>,
+}
+
+/// What podsecd itself looks like in `/proc`, to compare callers with.
+#[derive(Debug)]
+pub struct Own {
+    uid_map: String,
+    gid_map: String,
+    pid_depth: usize,
+}
+
+impl Own {
+    /// # Errors
+    /// when `/proc` is not there
+    pub fn read() -> io::Result<Self> {
+        let facts = Facts::own();
+        Ok(Self {
+            uid_map: facts.read("uid_map")?,
+            gid_map: facts.read("gid_map")?,
+            pid_depth: facts.status("NSpid")?.len(),
+        })
+    }
+
+    /// Does the process live where we live? In a user namespace below ours, uid 1000 outside may be root of a
+    /// container: it shows here as 1000 and must not count as 1000. `/proc/PID/ns/user` would say so directly, but
+    /// only to a reader with `CAP_SYS_PTRACE`, which podsecd does not have; the maps and the depth of pid
+    /// namespaces are readable by all. An identity map in a pid namespace of its own shows by the depth.
+    fn is_home(&self, facts: &Facts) -> io::Result<bool> {
+        Ok(facts.read("uid_map")? == self.uid_map
+            && facts.read("gid_map")? == self.gid_map
+            && facts.status("NSpid")?.len() == self.pid_depth)
+    }
+}
+
+impl Caller {
+    /// Asks the kernel.
+    pub fn identify(socket: &OwnedFd, own: &Own, pidfd: Pidfd) -> Self {
+        let unknown = Peer { uid: 65534, gid: 65534, groups: vec![], pid: 0, login_uid: None };
+        let nobody = |peer: Peer, reason| Self { peer, nobody: Some(reason), process: None };
+        let Ok(credentials) = socket::peer_credentials(socket) else {
+            return nobody(unknown, Reason::Unidentified);
+        };
+        let mut peer = Peer { uid: credentials.uid, gid: credentials.gid, pid: credentials.pid, ..unknown };
+        if !is_plausible_uid(peer.uid) {
+            return nobody(peer, Reason::BadUid);
+        }
+        if peer.pid <= 0 {
+            // It has no number here: another branch of pid namespaces.
+            return nobody(peer, Reason::ForeignUserns);
+        }
+        match socket::peer_groups(socket) {
+            Ok(groups) => peer.groups = groups,
+            Err(_) => return nobody(peer, Reason::Unidentified),
+        }
+        let process = match hold(socket, peer.pid, pidfd) {
+            Ok(process) => process,
+            Err(_) => return nobody(peer, Reason::PeerGone),
+        };
+        let facts = Facts::of(peer.pid);
+        let home = own.is_home(&facts);
+        peer.login_uid = login_uid(&facts);
+        // All of the above was about `pid`; now see whether that still was the caller.
+        let mut caller = Self { peer, nobody: None, process: Some(process) };
+        caller.nobody = match home {
+            Ok(true) => caller.verdict().err(),
+            Ok(false) => Some(Reason::ForeignUserns),
+            Err(_) => Some(Reason::PeerGone),
+        };
+        caller
+    }
+
+    /// Is he still the one who connected? Asked for every request, since a socket can be passed on: to a process of
+    /// another user, or through exec to a set-user-ID program (CVE-2013-4288, CVE-2019-6133).
+    ///
+    /// # Errors
+    /// the reason why he is nobody
+    pub fn verdict(&self) -> Result<(), Reason> {
+        if let Some(reason) = self.nobody {
+            return Err(reason);
+        }
+        let process = self.process.as_ref().ok_or(Reason::Unidentified)?;
+        let uids = Facts::of(self.peer.pid).status("Uid");
+        if process::has_ended(process) {
+            return Err(Reason::PeerGone);
+        }
+        // real, effective, saved, file system
+        match uids {
+            Ok(uids) if uids.len() == 4 && uids.iter().all(|&uid| uid == self.peer.uid) => Ok(()),
+            Ok(_) => Err(Reason::UidChanged),
+            Err(_) => Err(Reason::PeerGone),
+        }
+    }
+
+    /// Is it the very same process?
+    pub fn is_same_process(&self, other: &Self) -> bool {
+        let alive =
+            |caller: &Self| caller.process.as_ref().is_some_and(|process| !process::has_ended(process));
+        // Two numbers that are equal while both processes live are one process.
+        self.peer.pid == other.peer.pid && self.peer.uid == other.peer.uid && alive(self) && alive(other)
+    }
+
+    /// For a ticket, which outlives the connection.
+    ///
+    /// # Errors
+    /// dup(2)
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let process = self.process.as_ref().map(OwnedFd::try_clone).transpose()?;
+        Ok(Self { peer: self.peer.clone(), nobody: self.nobody, process })
+    }
+}
+
+fn hold(socket: &OwnedFd, pid: i32, mode: Pidfd) -> io::Result<OwnedFd> {
+    if mode == Pidfd::Auto {
+        match socket::peer_pidfd(socket) {
+            Err(error) if error.raw_os_error() == Some(podsec_sys::nix::libc::ENOPROTOOPT) => {}
+            result => return result,
+        }
+    }
+    // Linux before 6.5. The number may belong to somebody else by now, which `verdict` finds out if he has another
+    // uid. A later process of the same uid is left as what it would be anyway: the same person.
+    process::open(pid)
+}
+
+/// The audit subsystem's login uid; all ones where nobody logged in.
+fn login_uid(facts: &Facts) -> Option<u32> {
+    facts.read("loginuid").ok()?.trim().parse().ok().filter(|&uid| uid != u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identify(mode: Pidfd) -> Caller {
+        let (_a, b) = socket::pair().unwrap();
+        Caller::identify(&b, &Own::read().unwrap(), mode)
+    }
+
+    #[test]
+    fn knows_this_process_both_ways() {
+        for mode in [Pidfd::Auto, Pidfd::Fallback] {
+            let caller = identify(mode);
+            assert_eq!(caller.verdict(), Ok(()), "{mode:?}");
+            assert_eq!(u32::try_from(caller.peer.pid).unwrap(), std::process::id());
+            assert!(caller.is_same_process(&caller.try_clone().unwrap()));
+        }
+    }
+
+    #[test]
+    fn another_map_is_another_home() {
+        let mut own = Own::read().unwrap();
+        let (_a, b) = socket::pair().unwrap();
+        own.uid_map.push('0');
+        assert_eq!(Caller::identify(&b, &own, Pidfd::Auto).verdict(), Err(Reason::ForeignUserns));
+        let mut own = Own::read().unwrap();
+        own.pid_depth += 1;
+        assert_eq!(Caller::identify(&b, &own, Pidfd::Auto).verdict(), Err(Reason::ForeignUserns));
+    }
+
+    #[test]
+    fn a_changed_uid_is_nobody() {
+        let mut caller = identify(Pidfd::Auto);
+        caller.peer.uid += 1;
+        assert_eq!(caller.verdict(), Err(Reason::UidChanged));
+    }
+}

@@ -1,0 +1,213 @@
+//! The cluster user and his namespaces: finding them, becoming him, judging them, joining them.
+//!
+//! The order is the defence. rootlesskit's `child_pid` is a file that the cluster user can write, so it may name any
+//! process at all. A helper that joined first and dropped root later would follow it into the host itself. This one
+//! becomes the cluster user first; the kernel then lets it in exactly where the owner of a user namespace may go, and
+//! nowhere else. No capability in the host's user namespace is needed, and none is held.
+
+use crate::{Failure, Report, member};
+use podsec_policy::reason::Reason;
+use podsec_sys::credentials::Account;
+use podsec_sys::file::{FileError, is_owned_by, read_small};
+use podsec_sys::namespace::{self, Kind, Namespace};
+use podsec_sys::nix;
+use podsec_sys::nix::unistd::User;
+use podsec_sys::process::{self, Facts};
+use podsec_u7s::rootlesskit::{Pid, StateDir};
+use podsec_wire::messages::{Job, Step};
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// Longest pid file: rootlesskit writes seven digits at most, and no newline.
+const PID_FILE: usize = 32;
+
+/// The cluster user's account.
+#[derive(Debug)]
+pub struct ClusterUser {
+    /// Login name.
+    pub name: String,
+    /// Ids.
+    pub account: Account,
+    /// Home directory.
+    pub home: PathBuf,
+    /// Login shell.
+    pub shell: PathBuf,
+}
+
+impl ClusterUser {
+    /// By name, from the account database.
+    ///
+    /// # Errors
+    /// [`Reason::NoClusterUser`]
+    pub fn find(name: &str) -> Result<Self, Failure> {
+        let user = User::from_name(name).ok().flatten().ok_or(Reason::NoClusterUser)?;
+        let groups = member::groups(name, user.gid).ok_or(Reason::NoClusterUser)?;
+        let account = Account { uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups };
+        Ok(Self { name: user.name, account, home: user.dir, shell: user.shell })
+    }
+
+    /// For good.
+    ///
+    /// # Errors
+    /// [`Reason::Bug`]: the kernel refuses nothing here to whom holds both capabilities
+    pub fn become_it(&self) -> Result<(), Failure> {
+        self.account.become_it().map_err(|error| Failure::new(Reason::Bug, error))
+    }
+}
+
+/// The process that rootlesskit names, held, not yet trusted.
+#[derive(Debug)]
+pub struct Target {
+    /// Its number, for reading `/proc` under the descriptor.
+    pub pid: i32,
+    /// The process itself.
+    pub process: OwnedFd,
+    own: Vec<(Kind, u64)>,
+}
+
+/// A namespace of the target, and whether it is apart from the host's.
+pub type Found = (Kind, Namespace, bool);
+
+impl Target {
+    /// Reads the hint as root with the cluster user's groups: nothing in his directory is followed, waited for or
+    /// believed.
+    ///
+    /// # Errors
+    /// down, starting, or a file that is none
+    pub fn find(state: &StateDir, uid: u32) -> Result<Self, Failure> {
+        let child = read_pid(&state.child_pid_path(), uid)?.ok_or(Reason::NamespaceDown)?;
+        let pid = i32::try_from(child.get()).map_err(|_| Reason::BadPidfile)?;
+        let process = process::open(pid).map_err(|_| Reason::NamespaceDown)?;
+        // rootlesskit writes child_pid before the child is ready (rootlesskit#37); podsec-u7s says when it is.
+        if read_pid(&state.path().join("ready"), uid)? != Some(child) {
+            return Err(Reason::NamespaceStarting.into());
+        }
+        let own =
+            Kind::ALL.into_iter().filter_map(|kind| Some((kind, inode(&Facts::own(), kind)?))).collect();
+        Ok(Self { pid, process, own })
+    }
+
+    /// Moves this process into the target's control group, so that the session is limited, counted and ended with
+    /// the cluster user's processes and not with podsecd. Only where the group was delegated to him. Writing takes
+    /// root's right on the groups above and the right on this one that podsec-u7s gives to the cluster user's group.
+    ///
+    /// # Errors
+    /// [`Reason::Cgroup`]
+    pub fn join_cgroup(&self, uid: u32) -> Result<(), Failure> {
+        let failed = |error| Failure::new(Reason::Cgroup, format!("{}: {error}", Reason::Cgroup.sentence()));
+        let Some(directory) = cgroup(&Facts::of(self.pid)) else { return Ok(()) };
+        if !is_owned_by(&directory, uid) {
+            return Ok(());
+        }
+        let file = std::fs::OpenOptions::new().write(true).open(directory.join("cgroup.procs"));
+        file.and_then(|mut file| file.write_all(b"0")).map_err(failed)
+    }
+
+    /// As the cluster user: are these his namespaces, all of one user namespace, and none of them the host's?
+    ///
+    /// # Errors
+    /// [`Reason::OwnerMismatch`], [`Reason::NamespaceMixed`], [`Reason::NamespaceGone`]
+    pub fn judge(&self, uid: u32) -> Result<Vec<Found>, Failure> {
+        let facts = Facts::of(self.pid);
+        let mut found: Vec<Found> = Vec::new();
+        for kind in Kind::ALL {
+            let namespace = Namespace::open(&facts, kind).map_err(|_| self.gone_or(Reason::OwnerMismatch))?;
+            let shared = self.own.iter().any(|&(own, inode)| own == kind && inode == namespace.inode());
+            found.push((kind, namespace, !shared));
+        }
+        // What was opened belongs to the held process only if that still lives.
+        if process::has_ended(&self.process) {
+            return Err(Reason::NamespaceGone.into());
+        }
+        let Some((Kind::User, user, true)) = found.first() else { return Err(Reason::OwnerMismatch.into()) };
+        if user.owner().ok() != Some(uid) {
+            return Err(Reason::OwnerMismatch.into());
+        }
+        let user = user.inode();
+        for (kind, namespace, apart) in found.iter().skip(1) {
+            let required = matches!(kind, Kind::Mount | Kind::Network | Kind::Pid);
+            let his = *apart && namespace.owning_user_namespace().ok() == Some(user);
+            // The host's IPC, UTS and cgroup namespaces may be shared; somebody else's may not.
+            if !his && (required || *apart) {
+                return Err(Reason::NamespaceMixed.into());
+            }
+        }
+        Ok(found)
+    }
+
+    /// Enters all that are apart from the host's, in one call: all or none.
+    ///
+    /// # Errors
+    /// [`Reason::Setns`], [`Reason::NamespaceGone`]
+    pub fn join(&self, found: &[Found]) -> Result<(), Failure> {
+        let kinds: Vec<Kind> = found.iter().filter(|(_, _, apart)| *apart).map(|&(kind, ..)| kind).collect();
+        namespace::join(&self.process, &kinds).map_err(|error| match self.gone_or(Reason::Setns) {
+            Reason::Setns => Failure::new(Reason::Setns, format!("{}: {error}", Reason::Setns.sentence())),
+            gone => gone.into(),
+        })
+    }
+
+    fn gone_or(&self, reason: Reason) -> Reason {
+        if process::has_ended(&self.process) { Reason::NamespaceGone } else { reason }
+    }
+}
+
+/// The whole way in, up to being inside: shared by everything that enters.
+///
+/// # Errors
+/// [`Failure`]; the report has the step
+pub fn enter(
+    job: &Job,
+    report: &mut Report,
+    before: impl FnOnce() -> Result<(), Failure>,
+) -> Result<ClusterUser, Failure> {
+    report.step(Step::Account);
+    let user = ClusterUser::find(&job.cluster_user)?;
+    user.account.take_groups().map_err(|error| Failure::new(Reason::Bug, error))?;
+    report.step(Step::Find);
+    let target = Target::find(&StateDir::new(&job.namespace_state), user.account.uid)?;
+    report.step(Step::Cgroup);
+    target.join_cgroup(user.account.uid)?;
+    report.step(Step::Become);
+    user.become_it()?;
+    report.step(Step::Judge);
+    let found = target.judge(user.account.uid)?;
+    before()?;
+    report.step(Step::Join);
+    target.join(&found)?;
+    Ok(user)
+}
+
+fn read_pid(path: &Path, owner: u32) -> Result<Option<Pid>, Failure> {
+    let unfit =
+        |why: &dyn std::fmt::Display| Failure::new(Reason::BadPidfile, format!("{}: {why}", path.display()));
+    match read_small(path, owner, PID_FILE) {
+        Ok(bytes) => Pid::parse(&bytes).map(Some).map_err(|error| unfit(&error)),
+        Err(FileError::Absent) => Ok(None),
+        Err(FileError::Unfit(why)) => Err(unfit(&why)),
+        Err(FileError::Io(error)) => Err(unfit(&error)),
+    }
+}
+
+/// Without opening it: where a link to a namespace can be read at all, its text says `kind:[inode]`.
+fn inode(facts: &Facts, kind: Kind) -> Option<u64> {
+    let link = std::fs::read_link(facts.path("ns").join(kind.name())).ok()?;
+    link.to_str()?.split_once('[')?.1.strip_suffix(']')?.parse().ok()
+}
+
+/// The directory of its control group in the unified hierarchy (cgroups(7)), if that is mounted.
+fn cgroup(facts: &Facts) -> Option<PathBuf> {
+    let text = facts.read("cgroup").ok()?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    // Above the root of our own cgroup namespace, or climbing: not a place to write to.
+    if path.split('/').any(|part| part == "..") {
+        return None;
+    }
+    let unified = |mount: &&str| {
+        nix::sys::statfs::statfs(*mount)
+            .is_ok_and(|stat| stat.filesystem_type() == nix::sys::statfs::CGROUP2_SUPER_MAGIC)
+    };
+    let mount = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].into_iter().find(unified)?;
+    Some(Path::new(mount).join(path))
+}

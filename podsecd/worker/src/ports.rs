@@ -1,0 +1,96 @@
+//! Ports of the namespace, by rootlesskit's own API and the cluster user's own list of kept ones: as him throughout.
+
+use crate::cluster::ClusterUser;
+use crate::{Failure, Report};
+use podsec_policy::operation::PortChange;
+use podsec_policy::port::{PortSpec, Protocol};
+use podsec_policy::reason::Reason;
+use podsec_u7s::ports::{self, Outcome, PortsError, Store};
+use podsec_u7s::rootlesskit::StateDir;
+use podsec_u7s::rootlesskit::api::ApiError;
+use podsec_wire::messages::{Job, Reply, Step};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+
+fn become_cluster_user(job: &Job, report: &mut Report) -> Result<(StateDir, ClusterUser), Failure> {
+    report.step(Step::Account);
+    let user = ClusterUser::find(&job.cluster_user)?;
+    report.step(Step::Become);
+    user.become_it()?;
+    report.step(Step::Api);
+    Ok((StateDir::new(&job.namespace_state), user))
+}
+
+fn failure(error: PortsError) -> Failure {
+    let reason = match &error {
+        PortsError::Api(ApiError::NotRunning) => Reason::NamespaceDown,
+        PortsError::Api(ApiError::PortInUse { .. }) => Reason::PortInUse,
+        PortsError::Api(ApiError::Refused { .. }) | PortsError::Full => Reason::PortRefused,
+        PortsError::Api(_) => Reason::Rootlesskit,
+        _ => Reason::Resources,
+    };
+    Failure::new(reason, error)
+}
+
+/// Spec, published now, kept.
+pub type Listing = Vec<(PortSpec, bool, bool)>;
+
+/// What is published and kept.
+pub fn listing(state: &StateDir, user: &ClusterUser) -> Result<Listing, Failure> {
+    let listing = ports::list(&state.api(), &Store::new(&user.home)).map_err(failure)?;
+    Ok(listing.ports.into_iter().map(|port| (port.spec, port.id.is_some(), port.kept)).collect())
+}
+
+/// `ListPorts`
+pub fn list(job: &Job, report: &mut Report) -> Result<Reply, Failure> {
+    let (state, user) = become_cluster_user(job, report)?;
+    listing(&state, &user).map(Reply::Ports)
+}
+
+/// `AddPort`
+pub fn add(job: &Job, change: PortChange, report: &mut Report) -> Result<Reply, Failure> {
+    let (state, user) = become_cluster_user(job, report)?;
+    let there = listing(&state, &user)?.into_iter().find(|(spec, ..)| *spec == change.port);
+    if let Some((_, true, true)) = there {
+        return Ok(Reply::Changed(false));
+    }
+    if !matches!(there, Some((_, true, _))) {
+        // rootlesskit would say so too, in words that differ between versions and port drivers.
+        check_free(&change.port)?;
+    }
+    if change.dry_run {
+        state.api().info().map_err(|error| failure(error.into()))?;
+        return Ok(Reply::Changed(true));
+    }
+    let outcome = ports::add(&state.api(), &Store::new(&user.home), change.port).map_err(failure)?;
+    Ok(Reply::Changed(outcome == Outcome::Changed))
+}
+
+/// `RemovePort`
+pub fn remove(job: &Job, change: PortChange, report: &mut Report) -> Result<Reply, Failure> {
+    let (state, user) = become_cluster_user(job, report)?;
+    if change.dry_run {
+        let there = listing(&state, &user)?.into_iter().any(|(spec, ..)| spec == change.port);
+        return Ok(Reply::Changed(there));
+    }
+    let outcome = ports::remove(&state.api(), &Store::new(&user.home), &change.port).map_err(failure)?;
+    Ok(Reply::Changed(outcome == Outcome::Changed))
+}
+
+/// Binds as rootlesskit will, and lets go.
+fn check_free(port: &PortSpec) -> Result<(), Failure> {
+    let address = SocketAddr::new(port.host_address(), port.host_port());
+    let bound = match port.protocol() {
+        Protocol::Tcp => TcpListener::bind(address).map(drop),
+        Protocol::Udp => UdpSocket::bind(address).map(drop),
+    };
+    bound.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            let protocol = port.protocol();
+            Failure::new(
+                Reason::PortInUse,
+                format!("{protocol} {address} on the host: {}", Reason::PortInUse.sentence()),
+            )
+        }
+        _ => Failure::new(Reason::PortRefused, format!("{address} cannot be bound on this host: {error}")),
+    })
+}
