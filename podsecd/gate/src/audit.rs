@@ -366,33 +366,6 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_an_error_and_leaves_no_half_line() {
-        use podsec_sys::nix::mount::{MsFlags, mount, umount};
-        let Some((place, config)) = place("full") else { return };
-        std::fs::create_dir(&place.0).unwrap();
-        let none = None::<&str>;
-        mount(none, &place.0, Some("tmpfs"), MsFlags::empty(), Some("size=64k,mode=700")).unwrap();
-        let mut audit = Audit::open(&config).unwrap();
-        audit.begin(&open_operation("a")).unwrap();
-        let filler = place.0.join("filler");
-        let _ = std::fs::copy("/dev/zero", &filler);
-        let mut wrote = 1;
-        while audit.append(&open_operation("b").record(Phase::Done)).is_ok() {
-            wrote += 1;
-            assert!(wrote < 1000);
-        }
-        assert!(!audit.is_writable());
-        assert!(audit.begin(&open_operation("c")).is_err());
-        assert_eq!(verify(&[&config.path]), Ok(wrote));
-        std::fs::remove_file(filler).unwrap();
-        audit.begin(&open_operation("c")).unwrap();
-        assert!(audit.is_writable());
-        assert_eq!(verify(&[&config.path]), Ok(wrote + 1));
-        drop(audit);
-        umount(&place.0).unwrap();
-    }
-
-    #[test]
     fn refuses_what_is_not_roots_alone() {
         let Some((place, config)) = place("owner") else { return };
         std::fs::create_dir_all(place.0.join("log")).unwrap();

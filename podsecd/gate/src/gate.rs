@@ -34,7 +34,7 @@ const QUIET: Duration = Duration::from_millis(3);
 /// For NSS to say whether somebody still is a member; then he is not.
 const CHECK: Duration = Duration::from_secs(2);
 /// For an operation, and for a session until its program runs.
-const OPERATION: Duration = Duration::from_secs(15);
+const OPERATION: Duration = Duration::from_secs(10);
 /// For a worker that has reported its outcome to end.
 const ENDING: Duration = Duration::from_secs(5);
 /// For a client to fetch its session, and to send the ticket once connected.

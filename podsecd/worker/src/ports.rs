@@ -3,13 +3,12 @@
 use crate::cluster::ClusterUser;
 use crate::{Failure, Report};
 use podsec_policy::operation::PortChange;
-use podsec_policy::port::{PortSpec, Protocol};
+use podsec_policy::port::PortSpec;
 use podsec_policy::reason::Reason;
 use podsec_u7s::ports::{self, Outcome, PortsError, Store};
 use podsec_u7s::rootlesskit::StateDir;
 use podsec_u7s::rootlesskit::api::ApiError;
 use podsec_wire::messages::{Job, Reply, Step};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 fn become_cluster_user(job: &Job, report: &mut Report) -> Result<(StateDir, ClusterUser), Failure> {
     report.step(Step::Account);
@@ -53,10 +52,6 @@ pub fn add(job: &Job, change: PortChange, report: &mut Report) -> Result<Reply, 
     if let Some((_, true, true)) = there {
         return Ok(Reply::Changed(false));
     }
-    if !matches!(there, Some((_, true, _))) {
-        // rootlesskit would say so too, in words that differ between versions and port drivers.
-        check_free(&change.port)?;
-    }
     if change.dry_run {
         state.api().info().map_err(|error| failure(error.into()))?;
         return Ok(Reply::Changed(true));
@@ -74,23 +69,4 @@ pub fn remove(job: &Job, change: PortChange, report: &mut Report) -> Result<Repl
     }
     let outcome = ports::remove(&state.api(), &Store::new(&user.home), &change.port).map_err(failure)?;
     Ok(Reply::Changed(outcome == Outcome::Changed))
-}
-
-/// Binds as rootlesskit will, and lets go.
-fn check_free(port: &PortSpec) -> Result<(), Failure> {
-    let address = SocketAddr::new(port.host_address(), port.host_port());
-    let bound = match port.protocol() {
-        Protocol::Tcp => TcpListener::bind(address).map(drop),
-        Protocol::Udp => UdpSocket::bind(address).map(drop),
-    };
-    bound.map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            let protocol = port.protocol();
-            Failure::new(
-                Reason::PortInUse,
-                format!("{protocol} {address} on the host: {}", Reason::PortInUse.sentence()),
-            )
-        }
-        _ => Failure::new(Reason::PortRefused, format!("{address} cannot be bound on this host: {error}")),
-    })
 }

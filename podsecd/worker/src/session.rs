@@ -255,6 +255,7 @@ fn become_program(image: &Image, stdio: &Stdio, failed: BorrowedFd<'_>) -> (u8, 
             }
         }
         umask(Mode::from_bits_truncate(0o022));
+        usual_limits()?;
         process::close_all_but(failed)
     };
     if let Err(error) = setup() {
@@ -278,6 +279,16 @@ fn become_program(image: &Image, stdio: &Stdio, failed: BorrowedFd<'_>) -> (u8, 
         }
     }
     (AT_PROGRAM, error)
+}
+
+/// podsecd's own soft limits are not a session's: as systemd starts everybody (1024 descriptors, since select(2) takes
+/// no more), and core dumps as the hard limit has them.
+fn usual_limits() -> std::io::Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard.min(1024), hard)?;
+    let (_, hard) = getrlimit(Resource::RLIMIT_CORE)?;
+    Ok(setrlimit(Resource::RLIMIT_CORE, hard, hard)?)
 }
 
 /// Until the program ends, or its client does.

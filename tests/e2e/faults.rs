@@ -1,0 +1,5 @@
+//! What breaks: processes, disks, limits.
+
+use crate::Test;
+
+pub const TESTS: &[Test] = &[];

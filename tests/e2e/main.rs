@@ -1,0 +1,40 @@
+//! End-to-end tests on a throwaway host: real namespaces, real accounts, real podsecd. `scenarios` is what people do,
+//! `attacks` what others do, `faults` what breaks. Each ends with the oracle.
+//!
+//! One host for all, one test at a time: they share podsecd, as people do.
+
+#![forbid(unsafe_code)]
+
+mod attacks;
+mod faults;
+mod scenarios;
+
+use libtest_mimic::{Arguments, Trial};
+use podsec_tests::host;
+use podsec_tests::oracle::Oracle;
+use std::process::ExitCode;
+
+/// A test: it may look at the oracle for the audit since its start.
+type Test = (&'static str, fn(&mut Oracle));
+
+fn main() -> ExitCode {
+    if let Some(code) = host::enter() {
+        return code;
+    }
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    let tests = [scenarios::TESTS, attacks::TESTS, faults::TESTS].concat();
+    let trials = tests.into_iter().map(|(name, test)| {
+        Trial::test(name, move || {
+            let mut oracle = Oracle::before();
+            test(&mut oracle);
+            oracle.check();
+            Ok(())
+        })
+    });
+    let trials = trials.collect();
+    if !arguments.list {
+        host::up();
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}

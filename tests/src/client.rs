@@ -1,0 +1,44 @@
+//! A client of our own, below podsecctl: for requests that podsecctl would never send.
+
+use hyper_util::rt::TokioIo;
+use podsec_proto::client::audit_service_client::AuditServiceClient;
+use podsec_proto::client::identity_service_client::IdentityServiceClient;
+use podsec_proto::client::namespace_service_client::NamespaceServiceClient;
+use std::future::Future;
+use tonic::transport::{Channel, Endpoint};
+
+/// Where podsecd listens.
+pub const SOCKET: &str = podsec_policy::config::SOCKET_PATH;
+
+/// Runs a future to its end on this thread.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
+}
+
+/// A connection to podsecd as whoever this process is.
+pub async fn connect() -> Result<Channel, tonic::transport::Error> {
+    let connector =
+        tower::service_fn(|_| async { tokio::net::UnixStream::connect(SOCKET).await.map(TokioIo::new) });
+    Endpoint::from_static("http://podsecd").connect_with_connector(connector).await
+}
+
+/// Who am I?
+pub async fn identity() -> IdentityServiceClient<Channel> {
+    IdentityServiceClient::new(connect().await.expect("podsecd"))
+}
+
+/// Namespaces.
+pub async fn namespace() -> NamespaceServiceClient<Channel> {
+    NamespaceServiceClient::new(connect().await.expect("podsecd"))
+}
+
+/// The audit.
+pub async fn audit() -> AuditServiceClient<Channel> {
+    AuditServiceClient::new(connect().await.expect("podsecd"))
+}
+
+/// `google.rpc.ErrorInfo.reason` of a refusal.
+pub fn reason(status: &tonic::Status) -> String {
+    use tonic_types::StatusExt as _;
+    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
+}
