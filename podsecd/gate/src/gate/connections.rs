@@ -1,0 +1,119 @@
+//! Connections: accepting them, and giving each its front.
+
+use super::*;
+
+impl Gate {
+    pub(super) fn accept_requests(&mut self) {
+        for _ in 0..BATCH {
+            let Some((connection, caller)) = self.accept(|listeners| &listeners.requests) else { return };
+            let of_uid = self.connections_of(caller.peer.uid);
+            let all = self.fronts.len() + self.waiting.len();
+            if of_uid >= self.config.limits.connections_per_uid || all >= self.config.limits.connections {
+                // Closed without a word: a word would cost a front. The client knows what this means.
+                self.deny(&caller, "", String::new(), Reason::ConnectionLimit);
+                continue;
+            }
+            self.waiting.push_back((connection, caller));
+        }
+    }
+
+    pub(super) fn accept(&mut self, which: impl FnOnce(&Listeners) -> &OwnedFd) -> Option<(OwnedFd, Caller)> {
+        match socket::accept(which(self.listeners.as_ref()?)) {
+            Ok(connection) => {
+                let caller = Caller::identify(&connection, &self.own, self.config.pidfd);
+                Some((connection, caller))
+            }
+            Err(error) => {
+                if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted) {
+                    // EMFILE, ENFILE, ENOMEM: whoever waits goes on waiting, and the loop must not spin meanwhile.
+                    eprintln!("podsecd: a connection cannot be accepted: {error}");
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                None
+            }
+        }
+    }
+
+    pub(super) fn connections_of(&self, uid: u32) -> usize {
+        let callers = self.fronts.values().map(|front| &front.caller);
+        let waiting = self.waiting.iter().map(|(_, caller)| caller);
+        let attaching = self.attaching.values().map(|attaching| &attaching.caller);
+        callers.chain(waiting).chain(attaching).filter(|caller| caller.peer.uid == uid).count()
+    }
+
+    /// Gives waiting connections their fronts; first to whom has the fewest, so that nobody waits behind a flood.
+    pub(super) fn serve_waiting(&mut self) {
+        while !self.waiting.is_empty() {
+            let cold = self.warm_fronts.is_empty();
+            let front = match self.warm_fronts.pop() {
+                Some(front) => front,
+                None => match self.start_front() {
+                    Ok(front) => front,
+                    Err(error) => {
+                        eprintln!("podsecd: a front cannot be started: {error}");
+                        self.waiting.pop_front();
+                        return;
+                    }
+                },
+            };
+            let fronts_of = |uid| self.fronts.values().filter(|front| front.caller.peer.uid == uid).count();
+            let next = (0..self.waiting.len()).min_by_key(|&index| {
+                self.waiting.get(index).map_or(usize::MAX, |(_, caller)| fronts_of(caller.peer.uid))
+            });
+            let Some((connection, caller)) = next.and_then(|index| self.waiting.remove(index)) else {
+                return;
+            };
+            let serve = ToFront::Serve { reflection: self.config.reflection };
+            let token = self.token();
+            let served = front.channel.send(&serve, &[connection.as_fd()]).map_err(io::Error::other);
+            match served.and_then(|()| self.watch(&front.channel, token)) {
+                Ok(()) => _ = self.fronts.insert(token, Front { child: front, caller }),
+                // Died while it waited; the next one may do better.
+                Err(_) if !cold => self.waiting.push_front((connection, caller)),
+                Err(error) => eprintln!("podsecd: a front ended at once: {error}"),
+            }
+            if cold {
+                // Starting one took a while: look at events before the next.
+                return;
+            }
+        }
+    }
+
+    pub(super) fn start_front(&mut self) -> io::Result<Child> {
+        let Some((uid, gid)) = self.accounts.front() else {
+            let name = &self.config.accounts.front;
+            return Err(io::Error::other(format!("no user {name} on this host; systemd-sysusers makes it")));
+        };
+        Child::start("podsecd-front", &[uid.to_string(), gid.to_string()])
+    }
+
+    pub(super) fn make_up_warm(&mut self) {
+        let now = Instant::now();
+        if self.draining.is_some() || now < self.make_up_after {
+            return;
+        }
+        let made = if self.warm_fronts.len() < WARM {
+            self.start_front().map(|front| self.warm_fronts.push(front))
+        } else if self.warm_workers() < WARM {
+            self.start_worker().map(drop)
+        } else {
+            Ok(())
+        };
+        if let Err(error) = made {
+            eprintln!("podsecd: no front or worker can be kept ready: {error}");
+            self.make_up_after = now + Duration::from_secs(1);
+        }
+    }
+
+    pub(super) fn warm_workers(&self) -> usize {
+        self.workers.values().filter(|worker| matches!(worker.task, Task::Warm)).count()
+    }
+
+    pub(super) fn start_worker(&mut self) -> io::Result<Token> {
+        let child = Child::start("podsecd-worker", &[])?;
+        let token = self.token();
+        self.watch(&child.channel, token)?;
+        self.workers.insert(token, Worker { child, task: Task::Warm, deadline: None });
+        Ok(token)
+    }
+}

@@ -1,0 +1,363 @@
+//! The loop: accept → identify → authorise → audit → spawn → reap.
+
+mod connections;
+mod requests;
+mod sessions;
+mod workers;
+
+use crate::accounts::Accounts;
+use crate::audit::{Audit, Open, denial, now};
+use crate::child::{self, Child};
+use crate::denials::Denials;
+use crate::identify::{Caller, Own};
+use crate::notify::Listeners;
+use podsec_policy::audit::{Phase, Record, escape, hex};
+use podsec_policy::config::Config;
+use podsec_policy::operation::Method;
+use podsec_policy::peer::Roles;
+use podsec_policy::reason::Reason;
+use podsec_policy::rules::{By, Permit, authorize};
+use podsec_policy::{Operation, Role};
+use podsec_sys::nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use podsec_sys::nix::sys::signal::Signal;
+use podsec_sys::nix::sys::signalfd::SignalFd;
+use podsec_sys::{process, socket};
+use podsec_wire::messages::{
+    Answer, FromFront, FromWorker, Job, Outcome, SessionJob, Step, ToFront, ToWorker,
+};
+use podsec_wire::session::Attached;
+use podsec_wire::{Channel, WireError};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// Fronts and workers kept started and waiting, each.
+const WARM: usize = 2;
+/// Quiet after which the warm ones are made up: a fork in the middle of a request would be that request's delay.
+const QUIET: Duration = Duration::from_millis(3);
+/// For NSS to say whether somebody still is a member; then he is not.
+const CHECK: Duration = Duration::from_secs(2);
+/// For an operation, and for a session until its program runs.
+const OPERATION: Duration = Duration::from_secs(10);
+/// For a worker that has reported its outcome to end.
+const ENDING: Duration = Duration::from_secs(5);
+/// For a client to fetch its session, and to send the ticket once connected.
+const TICKET: Duration = Duration::from_secs(10);
+/// For operations to end when podsecd is told to.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Accepted at once, before anybody is served.
+const BATCH: usize = 128;
+
+/// An epoll event says which of the gate's things it is about.
+type Token = u64;
+const REQUESTS: Token = 0;
+const ATTACH: Token = 1;
+const SIGNALS: Token = 2;
+
+/// A connection that has its front.
+#[derive(Debug)]
+struct Front {
+    child: Child,
+    caller: Caller,
+}
+
+#[derive(Debug)]
+struct Worker {
+    child: Child,
+    task: Task,
+    deadline: Option<Instant>,
+}
+
+/// What a worker is doing. It goes down this list, never up.
+#[derive(Debug)]
+enum Task {
+    Warm,
+    /// Is the caller still a member?
+    Checking {
+        request: Request,
+        permit: Permit,
+    },
+    /// The intent is in the audit.
+    Running {
+        request: Request,
+        open: Open,
+        session: bool,
+        step: Step,
+    },
+    /// The outcome is in the audit.
+    Ending {
+        session: bool,
+        uid: u32,
+    },
+}
+
+/// Who waits for an answer.
+#[derive(Clone, Debug)]
+struct Request {
+    front: Token,
+    id: u32,
+    uid: u32,
+}
+
+/// A session that its client has not fetched.
+#[derive(Debug)]
+struct Ticket {
+    caller: Caller,
+    client: Channel,
+    expires: Instant,
+}
+
+/// A connection to the attach socket that has not sent its ticket.
+#[derive(Debug)]
+struct Attaching {
+    connection: Channel,
+    caller: Caller,
+    expires: Instant,
+}
+
+/// A session of an earlier podsecd.
+#[derive(Debug)]
+struct Orphan {
+    open: Open,
+    process: OwnedFd,
+}
+
+/// All that podsecd is.
+#[derive(Debug)]
+pub struct Gate {
+    config: Config,
+    own: Own,
+    accounts: Accounts,
+    audit: Audit,
+    denials: Denials,
+    listeners: Option<Listeners>,
+    signals: SignalFd,
+    epoll: Epoll,
+    activated: bool,
+    started: Instant,
+    last_event: Instant,
+    /// After a failure to start one.
+    make_up_after: Instant,
+    next_token: Token,
+    waiting: VecDeque<(OwnedFd, Caller)>,
+    warm_fronts: Vec<Child>,
+    fronts: BTreeMap<Token, Front>,
+    workers: BTreeMap<Token, Worker>,
+    tickets: BTreeMap<[u8; 32], Ticket>,
+    attaching: BTreeMap<Token, Attaching>,
+    orphans: BTreeMap<Token, Orphan>,
+    draining: Option<Instant>,
+}
+
+impl Gate {
+    /// With its listening sockets, before the first connection.
+    ///
+    /// # Errors
+    /// when the audit, the signals or `/proc` are not to be had
+    pub fn new(config: Config, listeners: Listeners, activated: bool) -> io::Result<Self> {
+        let signals = process::signals(&[Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
+        let gate = Self {
+            own: Own::read()?,
+            accounts: Accounts::new(config.accounts.clone()),
+            audit: Audit::open(&config.audit)?,
+            denials: Denials::new(config.limits.denials_per_minute),
+            signals,
+            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+            activated,
+            started: Instant::now(),
+            last_event: Instant::now(),
+            make_up_after: Instant::now(),
+            next_token: SIGNALS + 1,
+            waiting: VecDeque::new(),
+            warm_fronts: Vec::new(),
+            fronts: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            attaching: BTreeMap::new(),
+            orphans: BTreeMap::new(),
+            draining: None,
+            listeners: None,
+            config,
+        };
+        gate.watch(&listeners.requests, REQUESTS)?;
+        gate.watch(&listeners.attach, ATTACH)?;
+        gate.watch(&gate.signals, SIGNALS)?;
+        Ok(Self { listeners: Some(listeners), ..gate })
+    }
+
+    /// Closes the intents that the last podsecd left open: as recovered, or, for a session that goes on, when it
+    /// ends.
+    ///
+    /// # Errors
+    /// when the state directory cannot be read or the audit cannot be written
+    pub fn recover(&mut self) -> io::Result<()> {
+        for open in self.audit.left_open()? {
+            match child::find(open.worker) {
+                Some(process) => {
+                    let token = self.token();
+                    self.watch(&process, token)?;
+                    self.orphans.insert(token, Orphan { open, process });
+                }
+                None => self.audit.end(&open, &open.record(Phase::Recovered))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Serves until it is told to end, or has had nothing to do for long enough.
+    ///
+    /// # Errors
+    /// epoll_wait(2)
+    pub fn run(&mut self) -> io::Result<()> {
+        let mut events = [EpollEvent::empty(); 64];
+        loop {
+            let count = match self.epoll.wait(&mut events, self.timeout()) {
+                Err(podsec_sys::nix::Error::EINTR) => 0,
+                result => result?,
+            };
+            if count > 0 {
+                self.last_event = Instant::now();
+            }
+            for event in events.iter().take(count) {
+                self.handle(event.data());
+            }
+            self.expire();
+            self.serve_waiting();
+            if count == 0 {
+                self.make_up_warm();
+            }
+            if self.is_over() {
+                for record in self.denials.flush() {
+                    let _ = self.audit.append(&record);
+                }
+                return Ok(());
+            }
+        }
+    }
+
+    fn token(&mut self) -> Token {
+        self.next_token += 1;
+        self.next_token
+    }
+
+    fn watch(&self, fd: &impl AsFd, token: Token) -> io::Result<()> {
+        Ok(self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token))?)
+    }
+
+    fn handle(&mut self, token: Token) {
+        match token {
+            REQUESTS => self.accept_requests(),
+            ATTACH => self.accept_attach(),
+            SIGNALS => self.signals(),
+            _ if self.fronts.contains_key(&token) => self.hear_front(token),
+            _ if self.workers.contains_key(&token) => self.hear_worker(token),
+            _ if self.attaching.contains_key(&token) => self.hear_attaching(token),
+            _ => self.orphan_ended(token),
+        }
+    }
+
+    // ---- time and signals
+
+    fn signals(&mut self) {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            match i32::try_from(signal.ssi_signo).map(Signal::try_from) {
+                Ok(Ok(Signal::SIGCHLD)) => child::reap(),
+                // The audit finds out by itself that its file was renamed.
+                Ok(Ok(Signal::SIGHUP)) => {}
+                _ => {
+                    // No new connection; requests under way may end, sessions go on without us.
+                    self.listeners = None;
+                    self.waiting.clear();
+                    self.draining.get_or_insert(Instant::now() + DRAIN);
+                }
+            }
+        }
+    }
+
+    fn expire(&mut self) {
+        let now = Instant::now();
+        let late: Vec<Token> = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| worker.deadline.is_some_and(|deadline| deadline <= now))
+            .map(|(&token, _)| token)
+            .collect();
+        for token in late {
+            self.lost(token, Reason::Deadline);
+        }
+        // Dropping the client's end tells the worker that nobody comes.
+        self.tickets.retain(|_, ticket| ticket.expires > now);
+        self.attaching.retain(|_, attaching| attaching.expires > now);
+        for record in self.denials.due(now) {
+            let _ = self.audit.append(&record);
+        }
+    }
+
+    fn timeout(&self) -> EpollTimeout {
+        let now = Instant::now();
+        if !self.waiting.is_empty() {
+            return EpollTimeout::ZERO;
+        }
+        let deadlines = self.workers.values().filter_map(|worker| worker.deadline);
+        let tickets = self.tickets.values().map(|ticket| ticket.expires);
+        let attaching = self.attaching.values().map(|attaching| attaching.expires);
+        let warm = self.warm_workers().min(self.warm_fronts.len());
+        let make_up = (warm < WARM && self.draining.is_none()).then(|| {
+            // None left: the next request would have to wait for one, so do not wait for quiet.
+            if warm == 0 { now } else { self.last_event + QUIET }.max(self.make_up_after)
+        });
+        let idle = self.idle_since().map(|since| since + Duration::from_secs(self.config.limits.idle_exit));
+        let others = [make_up, idle, self.draining, self.denials.next()].into_iter().flatten();
+        let Some(next) = deadlines.chain(tickets).chain(attaching).chain(others).min() else {
+            return EpollTimeout::NONE;
+        };
+        // Up to the next whole millisecond, so as not to wake before the deadline and spin.
+        let left = next.saturating_duration_since(now) + Duration::from_micros(999);
+        EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
+    }
+
+    /// Since when there has been nothing to do; `None` while there is, or if podsecd must not end by itself.
+    fn idle_since(&self) -> Option<Instant> {
+        let busy = !self.fronts.is_empty()
+            || !self.waiting.is_empty()
+            || !self.attaching.is_empty()
+            || !self.orphans.is_empty()
+            || self.workers.values().any(|worker| !matches!(worker.task, Task::Warm));
+        (self.activated && self.config.limits.idle_exit > 0 && !busy).then_some(self.last_event)
+    }
+
+    fn is_over(&self) -> bool {
+        let now = Instant::now();
+        if let Some(deadline) = self.draining {
+            let busy = self.workers.values().any(|worker| match &worker.task {
+                Task::Warm | Task::Ending { .. } => false,
+                Task::Checking { .. } => true,
+                Task::Running { session, step, .. } => !session || *step != Step::Run,
+            });
+            return !busy || deadline <= now;
+        }
+        let idle = Duration::from_secs(self.config.limits.idle_exit);
+        self.idle_since().is_some_and(|since| now.duration_since(since) >= idle)
+    }
+}
+
+impl Task {
+    /// Is it work, is it a session, and whose?
+    fn load(&self) -> Option<(bool, u32)> {
+        match self {
+            Self::Warm => None,
+            Self::Checking { request, permit } => {
+                Some((permit.operation().method() == Method::Enter, request.uid))
+            }
+            Self::Running { session, open, .. } => Some((*session, open.uid)),
+            Self::Ending { session, uid } => Some((*session, *uid)),
+        }
+    }
+}
+
+fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    podsec_sys::process::random(&mut bytes)?;
+    Ok(bytes)
+}

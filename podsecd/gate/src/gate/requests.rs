@@ -1,0 +1,164 @@
+//! Requests: what a front asks, decided and answered, or given to a worker to check.
+
+use super::*;
+
+impl Gate {
+    pub(super) fn hear_front(&mut self, token: Token) {
+        let Some(front) = self.fronts.get(&token) else { return };
+        match front.child.channel.receive::<FromFront>() {
+            Ok(Some((FromFront::Request { id, operation }, _))) => self.request(token, id, operation),
+            Ok(Some((FromFront::Malformed { method, reason }, _))) => {
+                if let Some(front) = self.fronts.remove(&token) {
+                    self.deny(&front.caller, method.map_or("", Method::name), String::new(), reason);
+                    self.fronts.insert(token, front);
+                }
+            }
+            Err(error) if error.would_block() => {}
+            Ok(None) => _ = self.fronts.remove(&token),
+            Err(error) => self.drop_front(token, &error),
+        }
+    }
+
+    /// A front that says what no front says, or does not listen, is no front any more.
+    pub(super) fn drop_front(&mut self, token: Token, error: &WireError) {
+        if let Some(front) = self.fronts.remove(&token) {
+            self.deny(&front.caller, "", escape(error.to_string().as_bytes()), Reason::Protocol);
+            front.child.kill();
+        }
+    }
+
+    pub(super) fn tell_front(
+        &mut self,
+        token: Token,
+        message: &ToFront,
+        descriptors: &[std::os::fd::BorrowedFd<'_>],
+    ) {
+        let Some(front) = self.fronts.get(&token) else { return };
+        if let Err(error) = front.child.channel.send(message, descriptors) {
+            self.drop_front(token, &error);
+        }
+    }
+
+    pub(super) fn request(&mut self, token: Token, id: u32, operation: Operation) {
+        // Out and in again: deciding borrows the caller, and the gate with it.
+        let Some(front) = self.fronts.remove(&token) else { return };
+        let decision = self.decide(&front.caller, operation);
+        let request = Request { front: token, id, uid: front.caller.peer.uid };
+        let roles = front.caller.peer.roles(self.accounts.roster());
+        let answer = match decision {
+            Ok(permit) => match permit.by() {
+                By::Gate => Some(self.answer(id, &permit, &front.caller, roles)),
+                By::Worker(_) => self.check(request, permit, roles),
+            },
+            Err(reason) => Some(ToFront::Refused { id, reason }),
+        };
+        self.fronts.insert(token, front);
+        if let Some(answer) = answer {
+            self.tell_front(token, &answer, &[]);
+        }
+    }
+
+    /// From the caller's facts and the table. A refusal is recorded here.
+    pub(super) fn decide(&mut self, caller: &Caller, operation: Operation) -> Result<Permit, Reason> {
+        let (op, target) = (operation.method().name(), operation.target());
+        let method = operation.method();
+        let decision = caller.verdict().and_then(|()| {
+            let permit = authorize(caller.peer.roles(self.accounts.roster()), operation);
+            permit.map_err(|denied| denied.reason)
+        });
+        let decision =
+            decision.and_then(|permit| self.limit(&permit, method, caller.peer.uid).map(|()| permit));
+        decision.inspect_err(|&reason| self.deny(caller, op, escape(&target), reason))
+    }
+
+    pub(super) fn limit(&self, permit: &Permit, method: Method, uid: u32) -> Result<(), Reason> {
+        if permit.by() == By::Gate {
+            return Ok(());
+        }
+        if self.draining.is_some() {
+            return Err(Reason::ShuttingDown);
+        }
+        let limits = &self.config.limits;
+        let count = |sessions: bool, of: Option<u32>| {
+            let busy = self.workers.values().filter_map(|worker| worker.task.load());
+            busy.filter(|&(session, uid)| session == sessions && of.is_none_or(|of| of == uid)).count()
+        };
+        if method == Method::Enter {
+            let orphans = self.orphans.values();
+            let orphans_of = orphans.clone().filter(|orphan| orphan.open.uid == uid).count();
+            if count(true, None) + orphans.count() >= limits.sessions
+                || count(true, Some(uid)) + orphans_of >= limits.sessions_per_uid
+            {
+                return Err(Reason::SessionLimit);
+            }
+        } else if count(false, Some(uid)) >= limits.requests_per_uid {
+            return Err(Reason::RequestLimit);
+        }
+        Ok(())
+    }
+
+    pub(super) fn deny(&mut self, caller: &Caller, op: &str, target: String, reason: Reason) {
+        let roles = caller.peer.roles(self.accounts.roster());
+        let record = denial(&caller.peer, roles, op, target, reason.name());
+        if let Some(record) = self.denials.admit(record, Instant::now()) {
+            // Refused either way; without a record if the audit is full.
+            let _ = self.audit.append(&record);
+        }
+    }
+
+    pub(super) fn answer(&mut self, id: u32, permit: &Permit, caller: &Caller, roles: Roles) -> ToFront {
+        let answer = match permit.operation() {
+            Operation::WhoAmI => {
+                Answer::WhoAmI { uid: caller.peer.uid, login_uid: caller.peer.login_uid, roles }
+            }
+            Operation::Health => {
+                let sessions =
+                    self.workers.values().filter(|worker| matches!(worker.task.load(), Some((true, _))));
+                let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+                Answer::Health {
+                    audit_writable: self.audit.is_writable(),
+                    // Beside the one that asks, which is out of the map just now.
+                    connections: number(self.fronts.len() + 1),
+                    sessions: number(sessions.count() + self.orphans.len()),
+                    uptime: self.started.elapsed().as_secs(),
+                }
+            }
+            // The table says which these are; a row that is wrong must not be an answer.
+            _ => return ToFront::Refused { id, reason: Reason::Bug },
+        };
+        ToFront::Answer { id, answer }
+    }
+
+    /// Asks a worker whether the account database of this moment still agrees with the kernel's groups of then.
+    pub(super) fn check(&mut self, request: Request, permit: Permit, roles: Roles) -> Option<ToFront> {
+        let refuse = |id, reason| Some(ToFront::Refused { id, reason });
+        let warm = self
+            .workers
+            .iter()
+            .find(|(_, worker)| matches!(worker.task, Task::Warm))
+            .map(|(&token, _)| token);
+        let token = match warm.map_or_else(|| self.start_worker(), Ok) {
+            Ok(token) => token,
+            Err(error) => {
+                eprintln!("podsecd: a worker cannot be started: {error}");
+                return refuse(request.id, Reason::Resources);
+            }
+        };
+        debug_assert!(roles.has(Role::Anyone), "every caller that is somebody is anyone");
+        let question = ToWorker::Check {
+            uid: request.uid,
+            roles: permit.roles(),
+            administrators: self.config.accounts.administrators.clone(),
+            cluster_user: self.config.accounts.cluster_user.clone(),
+        };
+        let worker = self.workers.get_mut(&token)?;
+        if worker.child.channel.send(&question, &[]).is_err() {
+            worker.child.kill();
+            self.workers.remove(&token);
+            return refuse(request.id, Reason::HelperLost);
+        }
+        worker.deadline = Some(Instant::now() + CHECK);
+        worker.task = Task::Checking { request, permit };
+        None
+    }
+}

@@ -1,0 +1,171 @@
+//! Workers: what they report, and the records that open and close each operation.
+
+use super::*;
+
+impl Gate {
+    pub(super) fn hear_worker(&mut self, token: Token) {
+        let Some(worker) = self.workers.get(&token) else { return };
+        match worker.child.channel.receive::<FromWorker>() {
+            Ok(Some((FromWorker::Checked(verdict), _))) => self.checked(token, verdict),
+            Ok(Some((FromWorker::Step(now), _))) => {
+                if let Some(Worker { task: Task::Running { step, .. }, deadline, .. }) =
+                    self.workers.get_mut(&token)
+                {
+                    *step = now;
+                    if now == Step::Run {
+                        *deadline = None;
+                    }
+                }
+            }
+            Ok(Some((FromWorker::Finished(outcome), _))) => self.finished(token, outcome),
+            Err(error) if error.would_block() => {}
+            Ok(None) | Err(_) => self.lost(token, Reason::HelperLost),
+        }
+    }
+
+    pub(super) fn checked(&mut self, token: Token, verdict: Result<(), Reason>) {
+        let Some(mut worker) = self.workers.remove(&token) else { return };
+        let Task::Checking { request, permit } = std::mem::replace(&mut worker.task, Task::Warm) else {
+            // A worker that speaks unasked; dropping its channel ends it.
+            return worker.child.kill();
+        };
+        let Some(front) = self.fronts.remove(&request.front) else {
+            // Nobody waits any more, and nothing was begun (CVE-2021-3560: a caller who dies while he is judged).
+            return worker.child.kill();
+        };
+        let (front_token, id) = (request.front, request.id);
+        let result = verdict.and_then(|()| front.caller.verdict()).inspect_err(|&reason| {
+            let operation = permit.operation();
+            self.deny(&front.caller, operation.method().name(), escape(&operation.target()), reason);
+        });
+        let result = result.and_then(|()| self.go(token, worker, request, permit, &front.caller));
+        self.fronts.insert(front_token, front);
+        match result {
+            Ok(reply) => self.tell_front(front_token, &ToFront::Accepted { id }, &[reply.as_fd()]),
+            Err(reason) => self.tell_front(front_token, &ToFront::Refused { id, reason }, &[]),
+        }
+    }
+
+    /// Records the intent and lets the worker act. Gives the end on which it will answer.
+    pub(super) fn go(
+        &mut self,
+        token: Token,
+        mut worker: Worker,
+        request: Request,
+        permit: Permit,
+        caller: &Caller,
+    ) -> Result<Channel, Reason> {
+        let method = permit.operation().method();
+        let id = hex(&random::<16>().map_err(|_| Reason::Resources)?);
+        let open = Open {
+            id: id.clone(),
+            op: method.name().to_owned(),
+            uid: caller.peer.uid,
+            login_uid: caller.peer.login_uid,
+            pid: caller.peer.pid,
+            roles: caller.peer.roles(self.accounts.roster()),
+            target: escape(&permit.operation().target()),
+            micros: now(),
+            worker: worker.child.trace(),
+        };
+        let (ours, theirs) = Channel::pair().map_err(|_| Reason::Resources)?;
+        let mut session = None;
+        if method == Method::Enter {
+            let ticket = random::<32>().map_err(|_| Reason::Resources)?;
+            let pair = Channel::pair().map_err(|_| Reason::Resources)?;
+            let caller = caller.try_clone().map_err(|_| Reason::Resources)?;
+            session = Some((ticket, pair, caller));
+        }
+        // From here on something may be done, so from here on it is in the record; and not at all otherwise.
+        self.audit.begin(&open).map_err(|error| {
+            eprintln!("podsecd: the audit cannot be written: {error}");
+            Reason::AuditUnavailable
+        })?;
+        let attach = self.config.socket.attach.clone();
+        let hangup_grace = self.config.limits.hangup_grace;
+        let job = ToWorker::Go(Box::new(Job {
+            id,
+            operation: permit.into_operation(),
+            cluster_user: self.config.accounts.cluster_user.clone(),
+            namespace_state: self.config.namespace.state.clone(),
+            audit: self.config.audit.path.clone(),
+            session: session.as_ref().map(|&(ticket, ..)| SessionJob { ticket, attach, hangup_grace }),
+        }));
+        let mut descriptors = vec![theirs.as_fd()];
+        if let Some((_, (_, workers), _)) = &session {
+            descriptors.push(workers.as_fd());
+        }
+        if worker.child.channel.send(&job, &descriptors).is_err() {
+            worker.child.kill();
+            self.record_end(&open, Err(Reason::HelperLost), Step::Confine, None);
+            return Err(Reason::HelperLost);
+        }
+        let now = Instant::now();
+        // Reading the audit takes as long as its reader; everything else has its time.
+        let reads = matches!(method, Method::AuditQuery | Method::AuditFollow | Method::AuditVerify);
+        worker.deadline = (!reads).then_some(now + OPERATION);
+        worker.task = Task::Running { request, open, session: session.is_some(), step: Step::Confine };
+        self.workers.insert(token, worker);
+        if let Some((ticket, (client, _), caller)) = session {
+            self.tickets.insert(ticket, Ticket { caller, client, expires: now + TICKET });
+        }
+        Ok(ours)
+    }
+
+    pub(super) fn finished(&mut self, token: Token, outcome: Outcome) {
+        let Some(mut worker) = self.workers.remove(&token) else { return };
+        let Task::Running { open, session, .. } = worker.task else { return worker.child.kill() };
+        self.record_end(&open, outcome.result, outcome.step, outcome.exit);
+        let told = worker.child.channel.send(&ToWorker::Recorded, &[]);
+        worker.task = Task::Ending { session, uid: open.uid };
+        worker.deadline = Some(Instant::now() + ENDING);
+        if told.is_ok() {
+            self.workers.insert(token, worker);
+        }
+    }
+
+    /// A worker is gone, or has had its time.
+    pub(super) fn lost(&mut self, token: Token, reason: Reason) {
+        let Some(worker) = self.workers.remove(&token) else { return };
+        worker.child.kill();
+        match worker.task {
+            Task::Warm | Task::Ending { .. } => {}
+            Task::Checking { request, permit } => {
+                // The account database did not answer in time, or took the worker down: no answer is no right.
+                let reason = if reason == Reason::Deadline { Reason::NssTimeout } else { reason };
+                if let Some(front) = self.fronts.remove(&request.front) {
+                    let operation = permit.operation();
+                    self.deny(&front.caller, operation.method().name(), escape(&operation.target()), reason);
+                    self.fronts.insert(request.front, front);
+                }
+                self.tell_front(request.front, &ToFront::Refused { id: request.id, reason }, &[]);
+            }
+            Task::Running { request, open, step, .. } => {
+                self.record_end(&open, Err(reason), step, None);
+                self.tell_front(request.front, &ToFront::Lost { id: request.id, reason }, &[]);
+            }
+        }
+    }
+
+    pub(super) fn record_end(
+        &mut self,
+        open: &Open,
+        result: Result<(), Reason>,
+        step: Step,
+        exit: Option<i32>,
+    ) {
+        let phase = if result.is_ok() { Phase::Done } else { Phase::Fail };
+        let record = Record {
+            reason: result.err().map(|reason| reason.name().to_owned()),
+            step: Some(step.name().to_owned()),
+            exit,
+            ..open.record(phase)
+        };
+        if let Err(error) = self.audit.end(open, &record) {
+            eprintln!(
+                "podsecd: the outcome of {} could not be recorded; the next start will: {error}",
+                open.id
+            );
+        }
+    }
+}
