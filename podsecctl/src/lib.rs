@@ -1,0 +1,161 @@
+//! `podsecctl`: what people and scripts type to ask podsecd for something.
+//!
+//! Owns the command line ([`cli`]), the connection to podsecd, the client's end of a session, and everything that is
+//! printed. Must not have or need any privilege, decide who may do what, or print a byte that came from elsewhere
+//! as it came, the session's own bytes apart.
+
+#![forbid(unsafe_code)]
+
+mod audit;
+pub mod cli;
+mod connect;
+mod enter;
+mod failure;
+mod namespace;
+mod output;
+mod port;
+mod session;
+mod spec;
+mod status;
+mod time;
+mod users;
+mod whoami;
+
+use clap::{CommandFactory as _, Parser as _};
+use cli::{Cli, Command};
+use failure::Failure;
+use output::Output;
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// The name under which scripts of old call `podsecctl enter`.
+const OLD_NAME: &str = "nsenter_u7s";
+
+/// What every command needs to know.
+struct Context {
+    socket: PathBuf,
+    output: Output,
+}
+
+/// Runs a command line and gives the exit status.
+#[must_use]
+pub fn main(arguments: Vec<OsString>) -> u8 {
+    // execve(2) allows no argv at all, and programs that did not expect it were holes (CVE-2021-4034).
+    let Some(name) = arguments.first() else {
+        complain(&Failure::Usage("started without even a name for itself".into()), "podsecctl", false);
+        return cli::USAGE;
+    };
+    if Path::new(name).file_name().is_some_and(|name| name == OLD_NAME) {
+        let context = Context { socket: socket(None), output: Output::plain() };
+        let command = arguments.into_iter().skip(1).collect();
+        return finish(
+            enter::run(&context, cli::Enter { command, ..cli::Enter::default() }),
+            OLD_NAME,
+            false,
+        );
+    }
+    let json = wants_json(&arguments);
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) if json && error.use_stderr() => {
+            let text = error.to_string();
+            complain(
+                &Failure::Usage(text.trim_start_matches("error: ").trim_end().to_owned()),
+                "podsecctl",
+                true,
+            );
+            return cli::USAGE;
+        }
+        Err(error) => {
+            // Help goes to stdout; a reader who went away has seen enough of it.
+            let _ = error.print();
+            return if error.use_stderr() { cli::USAGE } else { 0 };
+        }
+    };
+    let context = Context { socket: socket(cli.socket), output: Output::new(cli.json, cli.color) };
+    finish(run(&context, cli.command), "podsecctl", cli.json)
+}
+
+fn run(context: &Context, command: Command) -> Result<u8, Failure> {
+    match command {
+        Command::Whoami => whoami::run(context),
+        Command::Enter(arguments) => enter::run(context, arguments),
+        Command::Namespace(cli::Namespace::Show) => namespace::run(context),
+        Command::Port(command) => port::run(context, command),
+        Command::Audit(arguments) => audit::run(context, arguments),
+        Command::Status => status::run(context),
+        Command::Completion { shell } => completion(context, shell),
+    }
+}
+
+fn completion(context: &Context, shell: clap_complete::Shell) -> Result<u8, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "podsecctl", &mut script);
+    context.output.bytes(&script)
+}
+
+/// `--socket`, `PODSEC_SOCKET`, or the usual one. A program that runs with more than its caller's rights must not be
+/// led to the caller's own socket by his environment.
+fn socket(option: Option<PathBuf>) -> PathBuf {
+    option
+        .or_else(|| {
+            let variable = std::env::var_os("PODSEC_SOCKET").filter(|path| !path.is_empty());
+            variable.filter(|_| podsec_sys::process::environment_is_trusted()).map(PathBuf::from)
+        })
+        .unwrap_or_else(|| podsec_policy::config::SOCKET_PATH.into())
+}
+
+/// Is `--json` among podsecctl's own arguments? Needed where the command line could not be read.
+fn wants_json(arguments: &[OsString]) -> bool {
+    let own = arguments.iter().take_while(|argument| *argument != "--" && *argument != "enter");
+    own.into_iter().any(|argument| argument == "--json")
+}
+
+fn finish(result: Result<u8, Failure>, name: &str, json: bool) -> u8 {
+    result.unwrap_or_else(|failure| {
+        if !failure.is_quiet() {
+            complain(&failure, name, json);
+        }
+        failure.exit_status()
+    })
+}
+
+/// One line on stderr. Not by `eprintln!`, which panics when nobody reads it.
+fn complain(failure: &Failure, name: &str, json: bool) {
+    let line = if json {
+        let error = serde_json::json!({ "reason": failure.reason(), "message": failure.to_string() });
+        serde_json::json!({ "error": error }).to_string()
+    } else {
+        format!("{name}: {failure}")
+    };
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn no_argv_at_all_is_a_usage_error() {
+        assert_eq!(main(vec![]), cli::USAGE);
+        assert_eq!(main(vec!["".into()]), cli::USAGE);
+    }
+
+    #[test]
+    fn json_is_ours_only_before_a_command_line_of_somebody_else() {
+        assert!(wants_json(&words("podsecctl --json nonsense")));
+        assert!(wants_json(&words("podsecctl port add x --json")));
+        assert!(!wants_json(&words("podsecctl enter --bad -- kubectl --json")));
+        assert!(!wants_json(&words("podsecctl enter jq --json")));
+    }
+
+    #[test]
+    fn the_option_beats_everything() {
+        assert_eq!(socket(Some("/x".into())), PathBuf::from("/x"));
+    }
+}

@@ -1,0 +1,334 @@
+//! The client's end of a session (docs/session.md): frames, signals and the caller's terminal, in one loop.
+//!
+//! Without a terminal the program inside has the caller's own descriptors, and nothing is copied. A terminal of the
+//! caller's is never given away: whoever holds it could type into it (`TIOCSTI`, ioctl_tty(2)), so its bytes are
+//! copied, to and from the session's own terminal, or pipes where the session has none.
+
+mod pump;
+mod raw;
+
+use crate::failure::Failure;
+use crate::output::clean;
+use podsec_policy::enter::Window;
+use podsec_sys::nix::errno::Errno;
+use podsec_sys::nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use podsec_sys::nix::sys::signal::{self, Signal};
+use podsec_sys::nix::sys::signalfd::SignalFd;
+use podsec_wire::session::{self as wire, FromClient, ToClient};
+use podsec_wire::{Channel, WireError};
+use pump::Pump;
+use raw::Raw;
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Signals that are answered here instead of ending or stopping the program.
+const SIGNALS: [Signal; 9] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGTSTP,
+    Signal::SIGCONT,
+    Signal::SIGWINCH,
+];
+
+/// Size of the caller's window; 24 × 80 where no terminal says its own.
+#[must_use]
+pub fn window() -> Option<Window> {
+    fn of(fd: &(impl AsFd + IsTerminal)) -> Option<Window> {
+        let (rows, columns) = podsec_sys::terminal::size(fd).ok().filter(|_| fd.is_terminal())?;
+        Window::new(rows.into(), columns.into()).ok()
+    }
+    let known = of(&io::stdout()).or_else(|| of(&io::stdin())).or_else(|| of(&io::stderr()));
+    known.or_else(|| Window::new(24, 80).ok())
+}
+
+/// A session that was fetched.
+pub struct Session {
+    channel: Channel,
+    signals: SignalFd,
+    has_terminal: bool,
+    /// Of the session's terminal.
+    leader: Option<OwnedFd>,
+    started: bool,
+    raw: Option<Raw>,
+    input: Option<Pump>,
+    outputs: Vec<Pump>,
+    /// Reads still made after the program's end: more than any pipe or terminal holds, but not what a program that
+    /// it left behind goes on writing.
+    left_over: usize,
+}
+
+/// What poll(2) can be about.
+#[derive(Clone, Copy)]
+enum Ready {
+    Frame,
+    Signal,
+    Input,
+    Output(usize),
+}
+
+fn local(what: &'static str) -> impl Fn(io::Error) -> Failure {
+    move |error| Failure::Local(what, error)
+}
+
+impl Session {
+    /// Asks the worker to start: with the caller's descriptors, or for a terminal.
+    ///
+    /// # Errors
+    /// [`Failure::Local`], [`Failure::Lost`]
+    pub fn open(channel: Channel, has_terminal: bool) -> Result<Self, Failure> {
+        let signals = podsec_sys::process::signals(&SIGNALS).map_err(local("signals"))?;
+        let mut session = Self {
+            channel,
+            signals,
+            has_terminal,
+            leader: None,
+            started: false,
+            raw: None,
+            input: None,
+            outputs: Vec::new(),
+            left_over: 1024,
+        };
+        if has_terminal {
+            session.say_open(&[])?;
+        } else {
+            session.open_with_own().map_err(local("standard input, output and error"))??;
+        }
+        session.channel.set_nonblocking().map_err(local("the session"))?;
+        Ok(session)
+    }
+
+    fn say_open(&self, descriptors: &[BorrowedFd<'_>]) -> Result<(), Failure> {
+        self.channel.send(&FromClient::Open, descriptors).map_err(|error| lost(&error))
+    }
+
+    fn open_with_own(&mut self) -> io::Result<Result<(), Failure>> {
+        let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+        // The ends that go away; ours are closed at the end of this function, so that end of file gets through.
+        let mut given: [Option<OwnedFd>; 3] = [None, None, None];
+        let [input, output, error] = &mut given;
+        if stdin.is_terminal() {
+            let (reader, writer) = io::pipe()?;
+            *input = Some(reader.into());
+            self.input = Some(Pump::new(pump::standard(&stdin, false)?, pump::nonblocking(writer.into())?));
+        }
+        let mut copied = |terminal: io::Result<std::fs::File>| -> io::Result<Option<OwnedFd>> {
+            let (reader, writer) = io::pipe()?;
+            self.outputs.push(Pump::new(pump::nonblocking(reader.into())?, terminal?));
+            Ok(Some(writer.into()))
+        };
+        if stdout.is_terminal() {
+            *output = copied(pump::standard(&stdout, true))?;
+        }
+        if stderr.is_terminal() {
+            *error = copied(pump::standard(&stderr, true))?;
+        }
+        fn or<'a>(given: &'a Option<OwnedFd>, own: BorrowedFd<'a>) -> BorrowedFd<'a> {
+            given.as_ref().map_or(own, OwnedFd::as_fd)
+        }
+        Ok(self.say_open(&[or(input, stdin.as_fd()), or(output, stdout.as_fd()), or(error, stderr.as_fd())]))
+    }
+
+    /// Serves the session until it ends, and gives its exit status.
+    ///
+    /// # Errors
+    /// [`Failure`]
+    pub fn run(mut self) -> Result<u8, Failure> {
+        let mut ended = None;
+        loop {
+            let ready = self.wait(ended.is_some())?;
+            if let (Some(status), true) = (ended, ready.is_empty()) {
+                return Ok(status);
+            }
+            for what in ready {
+                match what {
+                    Ready::Frame => ended = self.frame()?,
+                    Ready::Signal => {
+                        if let Some(status) = self.signal()? {
+                            return Ok(ended.unwrap_or(status));
+                        }
+                    }
+                    Ready::Input => {
+                        if let Some(status) = self.input() {
+                            return Ok(status);
+                        }
+                    }
+                    Ready::Output(index) => self.output(index, ended.is_some())?,
+                }
+            }
+        }
+    }
+
+    /// Waits for something to do. After the program's end only what it left in pipe or terminal is still copied:
+    /// programs that it left behind may hold them open for ever.
+    fn wait(&self, ended: bool) -> Result<Vec<Ready>, Failure> {
+        let mut what = vec![Ready::Signal];
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let mut add = |ready, (fd, flags)| {
+            what.push(ready);
+            fds.push(PollFd::new(fd, flags));
+        };
+        if !ended {
+            add(Ready::Frame, (self.channel.as_fd(), PollFlags::POLLIN));
+            if let Some(waits) = self.input.as_ref().and_then(Pump::waits_for) {
+                add(Ready::Input, waits);
+            }
+        }
+        for (index, pump) in self.outputs.iter().enumerate() {
+            let enough = ended && self.left_over == 0 && !pump.holds_some();
+            if let Some(waits) = pump.waits_for().filter(|_| !enough) {
+                add(Ready::Output(index), waits);
+            }
+        }
+        let drained = ended && !self.outputs.iter().any(Pump::holds_some);
+        let timeout = if drained { PollTimeout::ZERO } else { PollTimeout::NONE };
+        while let Err(error) = poll(&mut fds, timeout) {
+            if error != Errno::EINTR {
+                return Err(Failure::Local("poll", error.into()));
+            }
+        }
+        let ready = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
+        Ok(what.into_iter().zip(&fds).filter(|(_, fd)| ready(fd)).map(|(what, _)| what).collect())
+    }
+
+    /// Takes a frame of the worker's; the exit status when it was the last one.
+    fn frame(&mut self) -> Result<Option<u8>, Failure> {
+        let (frame, descriptors) = match self.channel.receive() {
+            Ok(Some(received)) => received,
+            Ok(None) => return Err(Failure::Lost),
+            Err(error) if error.would_block() => return Ok(None),
+            Err(error) => return Err(lost(&error)),
+        };
+        match frame {
+            ToClient::Terminal => {
+                self.leader = descriptors.into_iter().next();
+                Ok(None)
+            }
+            ToClient::Started => {
+                self.started = true;
+                if self.has_terminal {
+                    let leader =
+                        self.leader.as_ref().ok_or(Failure::Nonsense("a session without its terminal"))?;
+                    let copy = leader.try_clone().map_err(local("the terminal"))?;
+                    self.use_terminal(copy).map_err(local("the terminal"))?;
+                }
+                Ok(None)
+            }
+            ToClient::Failed { reason, detail } => Err(Failure::Session { reason, detail: clean(&detail) }),
+            ToClient::Exited(exit) => Ok(Some(u8::try_from(exit.status()).unwrap_or(u8::MAX))),
+        }
+    }
+
+    fn use_terminal(&mut self, leader: OwnedFd) -> io::Result<()> {
+        let stdin = io::stdin();
+        let from_leader = pump::nonblocking(leader)?;
+        let to_leader = from_leader.try_clone()?;
+        let typed = pump::standard(&stdin, false)?;
+        if stdin.is_terminal() {
+            self.raw = Some(Raw::enter(&stdin)?);
+            self.input = Some(Pump::new(typed, to_leader));
+        } else {
+            self.input = Some(Pump::typing_end(typed, to_leader));
+        }
+        self.outputs.push(Pump::new(from_leader, pump::standard(&io::stdout(), true)?));
+        // It may have changed since it was asked for, when nobody listened to SIGWINCH yet.
+        self.resize();
+        Ok(())
+    }
+
+    /// Gives the session's terminal the size of the caller's; its kernel tells the programs on it.
+    fn resize(&self) {
+        if let (Some(leader), Some(window)) = (&self.leader, window()) {
+            // Of no consequence: the next change tries again.
+            let _ = podsec_sys::terminal::resize(leader, window.rows(), window.columns());
+        }
+    }
+
+    fn send(&self, signal: wire::Signal) {
+        // If it cannot be told, the session is about to be seen as lost.
+        let _ = self.channel.send(&FromClient::Signal(signal), &[]);
+    }
+
+    /// Copies what was typed; an exit status when the caller's terminal is gone.
+    fn input(&mut self) -> Option<u8> {
+        let pump = self.input.as_mut()?;
+        pump.step();
+        if pump.waits_for().is_some() {
+            return None;
+        }
+        // A raw terminal has no end of file: it hung up, and not every program gets a SIGHUP for that.
+        let hung_up = self.raw.is_some() && pump.take_broken().is_none();
+        self.input = None;
+        hung_up.then_some(128 + Signal::SIGHUP as u8)
+    }
+
+    fn output(&mut self, index: usize, ended: bool) -> Result<(), Failure> {
+        let Some(pump) = self.outputs.get_mut(index) else { return Ok(()) };
+        if ended && !pump.holds_some() {
+            self.left_over = self.left_over.saturating_sub(1);
+        }
+        pump.step();
+        match pump.take_broken() {
+            // Nobody sees the session's terminal any more. A pipe's end the program itself is told of.
+            Some(error) if self.has_terminal => Err(Failure::Output(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Answers a signal; an exit status when it ends the program.
+    fn signal(&mut self) -> Result<Option<u8>, Failure> {
+        let failed = |error: Errno| Failure::Local("signals", error.into());
+        while let Some(info) = self.signals.read_signal().map_err(failed)? {
+            let number = i32::try_from(info.ssi_signo).unwrap_or_default();
+            let Ok(signal) = Signal::try_from(number) else { continue };
+            // On a terminal the keys for them go to the session as bytes; what comes as a signal is meant for us.
+            let forwards = self.started && !self.has_terminal;
+            match signal {
+                Signal::SIGWINCH => self.resize(),
+                Signal::SIGTSTP => {
+                    if forwards {
+                        self.send(wire::Signal::Tstp);
+                    }
+                    self.raw = None;
+                    signal::raise(Signal::SIGSTOP).map_err(failed)?;
+                }
+                Signal::SIGCONT if forwards => self.send(wire::Signal::Cont),
+                Signal::SIGCONT => {
+                    // Whoever had the terminal meanwhile may have set it as he needed it.
+                    if self.started && io::stdin().is_terminal() {
+                        self.raw = None;
+                        self.raw = Some(Raw::enter(&io::stdin()).map_err(local("the terminal"))?);
+                    }
+                    self.resize();
+                }
+                _ => match sendable(signal) {
+                    Some(signal) if forwards => self.send(signal),
+                    _ => return Ok(Some(u8::try_from(128 + number).unwrap_or(u8::MAX))),
+                },
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn sendable(signal: Signal) -> Option<wire::Signal> {
+    match signal {
+        Signal::SIGHUP => Some(wire::Signal::Hup),
+        Signal::SIGINT => Some(wire::Signal::Int),
+        Signal::SIGQUIT => Some(wire::Signal::Quit),
+        Signal::SIGTERM => Some(wire::Signal::Term),
+        Signal::SIGUSR1 => Some(wire::Signal::Usr1),
+        Signal::SIGUSR2 => Some(wire::Signal::Usr2),
+        _ => None,
+    }
+}
+
+fn lost(error: &WireError) -> Failure {
+    match error {
+        WireError::Io(_) => Failure::Lost,
+        WireError::Form(_) | WireError::Length(_) => Failure::Nonsense("a frame of the session"),
+    }
+}
