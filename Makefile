@@ -5,6 +5,9 @@ DESTDIR ?=
 PREFIX  ?= /usr
 BIN_DIR ?= $(CURDIR)/target/dist
 
+SHARE = $(DESTDIR)$(PREFIX)/share
+DOCS = $(BIN_DIR)/docs
+
 # A Rust that tests/host/deps got, even when an older one of the distribution's is there too.
 export PATH := $(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
@@ -17,7 +20,7 @@ STATIC = --target $(TRIPLE) --target-dir target/static \
 STATIC_CRATES = podsecd podsecd-front podsecctl podsec-u7s
 STATIC_BINS = podsecd podsecd-front podsecctl podsec-u7s
 
-.PHONY: help build docs demo shell check bench install install-files uninstall clean
+.PHONY: help build demo shell check bench install install-files uninstall clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -61,6 +64,10 @@ install-files:
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d systemd/tmpfiles.d/podsec.conf
 	install -D -m 644 -t $(DESTDIR)/etc/logrotate.d systemd/logrotate.d/podsec
 	install -d $(DESTDIR)/etc/podsec
+	[ ! -d $(DOCS) ] || install -D -m 644 -t $(SHARE)/man/man1 $(DOCS)/man/*.1
+	[ ! -d $(DOCS) ] || install -D -m 644 -t $(SHARE)/bash-completion/completions $(DOCS)/completions/bash/*
+	[ ! -d $(DOCS) ] || install -D -m 644 -t $(SHARE)/zsh/site-functions $(DOCS)/completions/zsh/*
+	[ ! -d $(DOCS) ] || install -D -m 644 -t $(SHARE)/fish/vendor_completions.d $(DOCS)/completions/fish/*
 	for file in systemd/etc/*.toml; do \
 		to=$(DESTDIR)/etc/podsec/$${file##*/}; [ -e "$$to" ] || install -m 644 "$$file" "$$to"; \
 	done
@@ -72,6 +79,10 @@ uninstall: ## remove what install put there; keeps /etc/podsec, accounts, state 
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/lib/systemd/system/,$(notdir $(wildcard systemd/system/*)))
 	rm -f $(DESTDIR)$(PREFIX)/lib/sysusers.d/podsec.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/podsec.conf
 	rm -f $(DESTDIR)/etc/logrotate.d/podsec
+	rm -f $(addprefix $(SHARE)/man/man1/,podsecctl.1 podsecctl-*.1 podsec-u7s.1 podsec-u7s-*.1 nsenter_u7s.1)
+	rm -f $(addprefix $(SHARE)/bash-completion/completions/,podsecctl podsec-u7s)
+	rm -f $(addprefix $(SHARE)/zsh/site-functions/,_podsecctl _podsec-u7s)
+	rm -f $(addprefix $(SHARE)/fish/vendor_completions.d/,podsecctl.fish podsec-u7s.fish)
 
 clean: ## remove everything that was compiled
 	rm -rf target
