@@ -54,6 +54,7 @@ bench: ## all benchmarks, or NAME=enter; JSON=1 for a line per figure
 	@target/release/podsec-bench $(NAME) $(if $(JSON),--json)
 
 install: build install-files ## build and install below DESTDIR; keeps what is in /etc/podsec
+	@echo 'What is left to do on this host, accounts and units: systemd/README.md'
 
 install-files:
 	install -D -t $(DESTDIR)$(PREFIX)/libexec/podsec $(addprefix $(BIN_DIR)/,podsecd podsecd-front podsecd-worker)
@@ -71,7 +72,6 @@ install-files:
 	for file in systemd/etc/*.toml; do \
 		to=$(DESTDIR)/etc/podsec/$${file##*/}; [ -e "$$to" ] || install -m 644 "$$file" "$$to"; \
 	done
-	@$(if $(DESTDIR),:,echo 'Next, as systemd/README.md tells: accounts, directories, ids of u7s-admin, and the units.')
 
 uninstall: ## remove what install put there; keeps /etc/podsec, accounts, state and audit
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,podsecctl podsec-u7s nsenter_u7s)
