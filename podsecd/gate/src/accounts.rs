@@ -6,6 +6,7 @@
 
 use podsec_policy::config::Accounts as Names;
 use podsec_policy::peer::Roster;
+use podsec_wire::messages::ClusterUser;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 
@@ -28,12 +29,14 @@ pub struct Accounts {
     stamps: [Stamp; 2],
     roster: Roster,
     front: Option<(u32, u32)>,
+    cluster_user: Option<ClusterUser>,
 }
 
 impl Accounts {
     /// Reads them for the first time.
     pub fn new(names: Names) -> Self {
-        let mut accounts = Self { names, stamps: Default::default(), roster: Roster::default(), front: None };
+        let (stamps, roster) = (Default::default(), Roster::default());
+        let mut accounts = Self { names, stamps, roster, front: None, cluster_user: None };
         accounts.refresh();
         accounts
     }
@@ -50,6 +53,12 @@ impl Accounts {
         self.front
     }
 
+    /// Whom a worker becomes.
+    pub fn cluster_user(&mut self) -> Option<ClusterUser> {
+        self.refresh();
+        self.cluster_user.clone()
+    }
+
     fn refresh(&mut self) {
         let stamps = FILES.map(|file| std::fs::metadata(file).map(Stamp::from).unwrap_or_default());
         if stamps == self.stamps {
@@ -57,38 +66,72 @@ impl Accounts {
         }
         // A file that cannot be read gives nobody any role.
         let [passwd, group] = FILES.map(|file| std::fs::read_to_string(file).unwrap_or_default());
-        let gid = |name: &str| entry(&group, name).and_then(|mut fields| fields.next());
+        let gid = |name: &str| entry(&group, name).and_then(|fields| number(&fields, 2));
+        self.cluster_user =
+            entry(&passwd, &self.names.cluster_user).and_then(|fields| cluster_user(&fields, &group));
         self.roster = Roster {
             administrators: gid(&self.names.administrators),
-            cluster_user: entry(&passwd, &self.names.cluster_user).and_then(|mut fields| fields.next()),
+            cluster_user: self.cluster_user.as_ref().map(|user| user.uid),
             image_users: gid(&self.names.image_users),
             image_creators: gid(&self.names.image_creators),
             monitors: gid(&self.names.monitors),
         };
-        self.front = entry(&passwd, &self.names.front).and_then(|mut ids| Some((ids.next()?, ids.next()?)));
+        let front = entry(&passwd, &self.names.front);
+        self.front = front.and_then(|fields| Some((number(&fields, 2)?, number(&fields, 3)?)));
         self.stamps = stamps;
     }
 }
 
-/// The numbers from the third field on of the first line of that name (passwd(5), group(5)); the first, since that is
-/// the one that everybody else's lookups find.
-fn entry<'a>(file: &'a str, name: &str) -> Option<impl Iterator<Item = u32> + use<'a>> {
+/// The fields of the first line of that name (passwd(5), group(5)); the first, since that is the one that everybody
+/// else's lookups find.
+fn entry<'a>(file: &'a str, name: &str) -> Option<Vec<&'a str>> {
     let line = file.lines().find(|line| line.split(':').next() == Some(name))?;
-    Some(line.split(':').skip(2).map_while(|field| field.parse().ok()))
+    Some(line.split(':').collect())
+}
+
+fn number(fields: &[&str], index: usize) -> Option<u32> {
+    fields.get(index)?.parse().ok()
+}
+
+fn cluster_user(fields: &[&str], group: &str) -> Option<ClusterUser> {
+    let &[name, _, _, _, _, home, shell] = fields else { return None };
+    let is_member = |line: &&str| {
+        line.rsplit(':').next().is_some_and(|members| members.split(',').any(|member| member == name))
+    };
+    let groups = group.lines().filter(is_member).filter_map(|line| line.split(':').nth(2)?.parse().ok());
+    Some(ClusterUser {
+        name: name.into(),
+        uid: number(fields, 2)?,
+        gid: number(fields, 3)?,
+        groups: groups.collect(),
+        home: home.into(),
+        shell: shell.into(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::entry;
+    use super::*;
 
     #[test]
     fn exact_names_and_first_lines() {
         let group = "root:x:0:\nWheel:x:7:eve\nwheel :x:8:eve\nxwheel:x:9:\nwheel:x:10:alice\nwheel:x:11:eve\nbad:x:-1:\n";
-        let gid = |name| entry(group, name).and_then(|mut fields| fields.next());
+        let gid = |name| entry(group, name).and_then(|fields| number(&fields, 2));
         assert_eq!(gid("wheel"), Some(10));
         assert_eq!(gid("bad"), None);
         assert_eq!(gid("none"), None);
-        let passwd = "podsec:x:998:997::/:/usr/sbin/nologin\n";
-        assert_eq!(entry(passwd, "podsec").unwrap().collect::<Vec<_>>(), [998, 997]);
+    }
+
+    #[test]
+    fn cluster_user_and_his_groups() {
+        let passwd = "u7s-admin:x:990:989:cluster, user:/var/lib/u7s-admin:/bin/bash";
+        let group = "a:x:1:u7s-admin2\nb:x:2:x,u7s-admin,y\nc:x:3:u7s-admin\nu7s-admin:x:989:\n";
+        let user = cluster_user(&entry(passwd, "u7s-admin").unwrap(), group).unwrap();
+        assert_eq!((user.uid, user.gid, &user.groups[..]), (990, 989, &[2, 3][..]));
+        assert_eq!(
+            (user.home.to_str(), user.shell.to_str()),
+            (Some("/var/lib/u7s-admin"), Some("/bin/bash"))
+        );
+        assert_eq!(cluster_user(&["u7s-admin", "x", "990"], group), None);
     }
 }

@@ -4,9 +4,8 @@ use podsec_sys::nix::sys::signal::Signal;
 use podsec_sys::process::{self, Facts};
 use podsec_wire::Channel;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 /// Where the other two programs are installed.
 pub const LIBEXEC: &str = "/usr/libexec/podsec";
@@ -22,19 +21,14 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts a program of ours.
+    /// Starts a program of ours. That it cannot be run shows as the end of its channel.
     ///
     /// # Errors
-    /// socketpair(2), fork(2), execve(2); `PermissionDenied` if somebody else than root could have written it
+    /// socketpair(2), fork(2)
     pub fn start(program: &str, arguments: &[String]) -> io::Result<Self> {
-        let path = Path::new(LIBEXEC).join(program);
         let (ours, theirs) = Channel::pair()?;
         ours.set_nonblocking()?;
-        let stdin = Stdio::from(OwnedFd::from(theirs));
-        let mut command = Command::new(path);
-        command.args(arguments).env_clear().current_dir("/").stdin(stdin).stdout(Stdio::null());
-        let child = command.spawn()?;
-        let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+        let pid = process::start(&Path::new(LIBEXEC).join(program), arguments, theirs.as_fd())?;
         // It cannot have been reaped yet: only this thread reaps.
         Ok(Self { channel: ours, process: process::open(pid)?, pid })
     }

@@ -111,8 +111,6 @@ pub enum ToWorker {
         roles: Roles,
         /// Name of the administrators' group.
         administrators: String,
-        /// Name of the cluster user.
-        cluster_user: String,
     },
     /// Do it. Descriptors: the reply channel, and for a session the session's channel.
     Go(Box<Job>),
@@ -127,14 +125,31 @@ pub struct Job {
     pub id: String,
     /// What to do; its row in the table says with which capabilities.
     pub operation: Operation,
-    /// Whose namespaces.
-    pub cluster_user: String,
+    /// Whose namespaces; `None` where the host has no such account.
+    pub cluster_user: Option<ClusterUser>,
     /// State directory of podsec-u7s.
     pub namespace_state: PathBuf,
     /// The audit's file.
     pub audit: PathBuf,
     /// For sessions.
     pub session: Option<SessionJob>,
+}
+
+/// The cluster user, as `/etc/passwd` and `/etc/group` have him now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterUser {
+    /// Login name.
+    pub name: String,
+    /// User id.
+    pub uid: u32,
+    /// Primary group.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// Home directory.
+    pub home: PathBuf,
+    /// Login shell.
+    pub shell: PathBuf,
 }
 
 /// What a session's worker must know beside.
@@ -164,8 +179,6 @@ pub enum FromWorker {
 pub enum Step {
     /// Capabilities down to the row's.
     Confine,
-    /// Find the cluster user's account.
-    Account,
     /// Open the process that rootlesskit names.
     Find,
     /// Into its control group.
@@ -194,7 +207,6 @@ impl Step {
     pub fn name(self) -> &'static str {
         match self {
             Self::Confine => "confine",
-            Self::Account => "account",
             Self::Find => "find",
             Self::Cgroup => "cgroup",
             Self::Become => "become",

@@ -5,16 +5,15 @@
 //! becomes the cluster user first; the kernel then lets it in exactly where the owner of a user namespace may go, and
 //! nowhere else. No capability in the host's user namespace is needed, and none is held.
 
-use crate::{Failure, Report, member};
+use crate::{Failure, Report};
 use podsec_policy::reason::Reason;
 use podsec_sys::credentials::Account;
 use podsec_sys::file::{FileError, is_owned_by, read_small};
 use podsec_sys::namespace::{self, Kind, Namespace};
 use podsec_sys::nix;
-use podsec_sys::nix::unistd::User;
 use podsec_sys::process::{self, Facts};
 use podsec_u7s::rootlesskit::{Pid, StateDir};
-use podsec_wire::messages::{Job, Step};
+use podsec_wire::messages::{ClusterUser, Job, Step};
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -22,38 +21,25 @@ use std::path::{Path, PathBuf};
 /// Longest pid file: rootlesskit writes seven digits at most, and no newline.
 const PID_FILE: usize = 32;
 
-/// The cluster user's account.
-#[derive(Debug)]
-pub struct ClusterUser {
-    /// Login name.
-    pub name: String,
-    /// Ids.
-    pub account: Account,
-    /// Home directory.
-    pub home: PathBuf,
-    /// Login shell.
-    pub shell: PathBuf,
+/// Who to become.
+///
+/// # Errors
+/// [`Reason::NoClusterUser`]
+pub fn user(job: &Job) -> Result<&ClusterUser, Failure> {
+    Ok(job.cluster_user.as_ref().ok_or(Reason::NoClusterUser)?)
 }
 
-impl ClusterUser {
-    /// By name, from the account database.
-    ///
-    /// # Errors
-    /// [`Reason::NoClusterUser`]
-    pub fn find(name: &str) -> Result<Self, Failure> {
-        let user = User::from_name(name).ok().flatten().ok_or(Reason::NoClusterUser)?;
-        let groups = member::groups(name, user.gid).ok_or(Reason::NoClusterUser)?;
-        let account = Account { uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups };
-        Ok(Self { name: user.name, account, home: user.dir, shell: user.shell })
-    }
+/// His credentials.
+pub fn account(user: &ClusterUser) -> Account {
+    Account { uid: user.uid, gid: user.gid, groups: user.groups.clone() }
+}
 
-    /// For good.
-    ///
-    /// # Errors
-    /// [`Reason::Bug`]: the kernel refuses nothing here to whom holds both capabilities
-    pub fn become_it(&self) -> Result<(), Failure> {
-        self.account.become_it().map_err(|error| Failure::new(Reason::Bug, error))
-    }
+/// Becomes the cluster user, for good.
+///
+/// # Errors
+/// [`Reason::Bug`]: the kernel refuses nothing here to whom holds both capabilities
+pub fn become_user(user: &ClusterUser) -> Result<(), Failure> {
+    account(user).become_it().map_err(|error| Failure::new(Reason::Bug, error))
 }
 
 /// The process that rootlesskit names, held, not yet trusted.
@@ -161,22 +147,20 @@ pub fn enter(
     job: &Job,
     report: &mut Report,
     before: impl FnOnce() -> Result<(), Failure>,
-) -> Result<ClusterUser, Failure> {
-    report.step(Step::Account);
-    let user = ClusterUser::find(&job.cluster_user)?;
-    user.account.take_groups().map_err(|error| Failure::new(Reason::Bug, error))?;
+) -> Result<(), Failure> {
+    let user = user(job)?;
+    account(user).take_groups().map_err(|error| Failure::new(Reason::Bug, error))?;
     report.step(Step::Find);
-    let target = Target::find(&StateDir::new(&job.namespace_state), user.account.uid)?;
+    let target = Target::find(&StateDir::new(&job.namespace_state), user.uid)?;
     report.step(Step::Cgroup);
-    target.join_cgroup(user.account.uid)?;
+    target.join_cgroup(user.uid)?;
     report.step(Step::Become);
-    user.become_it()?;
+    become_user(user)?;
     report.step(Step::Judge);
-    let found = target.judge(user.account.uid)?;
+    let found = target.judge(user.uid)?;
     before()?;
     report.step(Step::Join);
-    target.join(&found)?;
-    Ok(user)
+    target.join(&found)
 }
 
 fn read_pid(path: &Path, owner: u32) -> Result<Option<Pid>, Failure> {

@@ -1,6 +1,6 @@
 //! The state of the rootless namespaces. That they are down is an answer here, not a failure.
 
-use crate::cluster::{ClusterUser, Target};
+use crate::cluster::{self, Target};
 use crate::{Failure, Report, ports};
 use podsec_policy::reason::Reason;
 use podsec_sys::namespace::{self, Kind};
@@ -14,15 +14,14 @@ use std::net::IpAddr;
 /// Looks, as the cluster user, at everything that can be seen without entering; then enters the network namespace for
 /// its addresses.
 pub fn run(job: &Job, report: &mut Report) -> Result<Reply, Failure> {
-    report.step(Step::Account);
-    let user = ClusterUser::find(&job.cluster_user)?;
-    let uid = user.account.uid;
+    let user = cluster::user(job)?;
+    let uid = user.uid;
     let state = StateDir::new(&job.namespace_state);
-    user.account.take_groups().map_err(|error| Failure::new(Reason::Bug, error))?;
+    cluster::account(user).take_groups().map_err(|error| Failure::new(Reason::Bug, error))?;
     report.step(Step::Find);
     let target = Target::find(&state, uid);
     report.step(Step::Become);
-    user.become_it()?;
+    cluster::become_user(user)?;
     let mut inspection = Inspection { user: user.name.clone(), uid, ..Inspection::default() };
     report.step(Step::Judge);
     let found = target.and_then(|target| {
@@ -31,7 +30,7 @@ pub fn run(job: &Job, report: &mut Report) -> Result<Reply, Failure> {
         Ok((target, found))
     });
     report.step(Step::Api);
-    inspection.ports = ports::listing(&state, &user).unwrap_or_default();
+    inspection.ports = ports::listing(&state, user).unwrap_or_default();
     match found {
         Err(failure) => {
             inspection.state = match failure.reason {

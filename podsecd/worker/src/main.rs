@@ -49,8 +49,8 @@ fn run() -> Result<(), WireError> {
     member::warm_up();
     // The gate ended, or had no use for this worker.
     let Some((question, _)) = gate.receive::<ToWorker>()? else { return Ok(()) };
-    let ToWorker::Check { uid, roles, administrators, cluster_user } = question else { return Ok(()) };
-    gate.send(&FromWorker::Checked(member::check(uid, roles, &administrators, &cluster_user)), &[])?;
+    let ToWorker::Check { uid, roles, administrators } = question else { return Ok(()) };
+    gate.send(&FromWorker::Checked(member::check(uid, roles, &administrators)), &[])?;
     let Some((ToWorker::Go(job), descriptors)) = gate.receive::<ToWorker>()? else { return Ok(()) };
     work(&gate, *job, descriptors)
 }

@@ -1,20 +1,21 @@
 //! Ports of the namespace, by rootlesskit's own API and the cluster user's own list of kept ones: as him throughout.
 
-use crate::cluster::ClusterUser;
-use crate::{Failure, Report};
+use crate::{Failure, Report, cluster};
 use podsec_policy::operation::PortChange;
 use podsec_policy::port::PortSpec;
 use podsec_policy::reason::Reason;
 use podsec_u7s::ports::{self, Outcome, PortsError, Store};
 use podsec_u7s::rootlesskit::StateDir;
 use podsec_u7s::rootlesskit::api::ApiError;
-use podsec_wire::messages::{Job, Reply, Step};
+use podsec_wire::messages::{ClusterUser, Job, Reply, Step};
 
-fn become_cluster_user(job: &Job, report: &mut Report) -> Result<(StateDir, ClusterUser), Failure> {
-    report.step(Step::Account);
-    let user = ClusterUser::find(&job.cluster_user)?;
+fn become_cluster_user<'a>(
+    job: &'a Job,
+    report: &mut Report,
+) -> Result<(StateDir, &'a ClusterUser), Failure> {
+    let user = cluster::user(job)?;
     report.step(Step::Become);
-    user.become_it()?;
+    cluster::become_user(user)?;
     report.step(Step::Api);
     Ok((StateDir::new(&job.namespace_state), user))
 }
@@ -42,13 +43,13 @@ pub fn listing(state: &StateDir, user: &ClusterUser) -> Result<Listing, Failure>
 /// `ListPorts`
 pub fn list(job: &Job, report: &mut Report) -> Result<Reply, Failure> {
     let (state, user) = become_cluster_user(job, report)?;
-    listing(&state, &user).map(Reply::Ports)
+    listing(&state, user).map(Reply::Ports)
 }
 
 /// `AddPort`
 pub fn add(job: &Job, change: PortChange, report: &mut Report) -> Result<Reply, Failure> {
     let (state, user) = become_cluster_user(job, report)?;
-    let there = listing(&state, &user)?.into_iter().find(|(spec, ..)| *spec == change.port);
+    let there = listing(&state, user)?.into_iter().find(|(spec, ..)| *spec == change.port);
     if let Some((_, true, true)) = there {
         return Ok(Reply::Changed(false));
     }
@@ -64,7 +65,7 @@ pub fn add(job: &Job, change: PortChange, report: &mut Report) -> Result<Reply, 
 pub fn remove(job: &Job, change: PortChange, report: &mut Report) -> Result<Reply, Failure> {
     let (state, user) = become_cluster_user(job, report)?;
     if change.dry_run {
-        let there = listing(&state, &user)?.into_iter().any(|(spec, ..)| spec == change.port);
+        let there = listing(&state, user)?.into_iter().any(|(spec, ..)| spec == change.port);
         return Ok(Reply::Changed(there));
     }
     let outcome = ports::remove(&state.api(), &Store::new(&user.home), &change.port).map_err(failure)?;

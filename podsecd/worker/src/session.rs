@@ -3,7 +3,7 @@
 //! The bytes of the session pass through nobody: the program has the client's own descriptors, or a terminal whose
 //! leader the client holds. What is left here is to wait for the program and for the client.
 
-use crate::cluster::{self, ClusterUser};
+use crate::cluster;
 use crate::{Failure, Report};
 use podsec_policy::enter::{Enter, Program};
 use podsec_policy::reason::Reason;
@@ -16,7 +16,7 @@ use podsec_sys::nix::unistd::{Pid, chdir, execve, getcwd, setsid};
 use podsec_sys::process::{self, Fork, Proc};
 use podsec_sys::terminal;
 use podsec_wire::Channel;
-use podsec_wire::messages::{Job, Reply, SessionJob, Step};
+use podsec_wire::messages::{ClusterUser, Job, Reply, SessionJob, Step};
 use podsec_wire::session::{self, Exit, FromClient, ToClient};
 use std::ffi::{CString, OsStr};
 use std::io::{Read as _, Write as _};
@@ -45,7 +45,7 @@ pub fn run(job: &Job, enter: &Enter, client: Channel, report: &mut Report) -> Re
     let proc = Proc::open().map_err(|error| Failure::new(Reason::Bug, error))?;
     let mut pty = None;
     // As the cluster user, so that it is his; before joining, so that nothing mounted over /dev inside is used.
-    let user = cluster::enter(job, report, || {
+    cluster::enter(job, report, || {
         process::leave_keyring();
         if let Some(window) = enter.terminal() {
             let made = terminal::open(window.rows(), window.columns());
@@ -57,8 +57,8 @@ pub fn run(job: &Job, enter: &Enter, client: Channel, report: &mut Report) -> Re
     let entered = Reply::Entered { ticket, attach, session: job.id.clone() };
     report.front.send(&entered, &[]).map_err(|_| Reason::NotAttached)?;
 
-    let started =
-        attend(&client, pty, report).and_then(|stdio| start(enter, &user, job, stdio, &client, report));
+    let started = attend(&client, pty, report)
+        .and_then(|stdio| start(enter, cluster::user(job)?, job, stdio, &client, report));
     match started {
         Ok(child) => {
             let exit = supervise(child, &client, &proc, Duration::from_secs(hangup_grace));

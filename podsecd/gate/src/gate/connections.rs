@@ -67,7 +67,7 @@ impl Gate {
             let token = self.token();
             let served = front.channel.send(&serve, &[connection.as_fd()]).map_err(io::Error::other);
             match served.and_then(|()| self.watch(&front.channel, token)) {
-                Ok(()) => _ = self.fronts.insert(token, Front { child: front, caller }),
+                Ok(()) => _ = self.fronts.insert(token, Front { child: front, caller, asked: false }),
                 // Died while it waited; the next one may do better.
                 Err(_) if !cold => self.waiting.push_front((connection, caller)),
                 Err(error) => eprintln!("podsecd: a front ended at once: {error}"),
@@ -89,7 +89,7 @@ impl Gate {
 
     pub(super) fn make_up_warm(&mut self) {
         let now = Instant::now();
-        if self.draining.is_some() || now < self.make_up_after {
+        if self.draining.is_some() || now < self.make_up_at().max(self.make_up_after) {
             return;
         }
         let made = if self.warm_fronts.len() < WARM {
@@ -103,6 +103,14 @@ impl Gate {
             eprintln!("podsecd: no front or worker can be kept ready: {error}");
             self.make_up_after = now + Duration::from_secs(1);
         }
+    }
+
+    /// At once if nobody's next step is expected within microseconds: a first request, the verdict on a member, the
+    /// fetching of a session.
+    pub(super) fn make_up_at(&self) -> Instant {
+        let checking = self.workers.values().any(|worker| matches!(worker.task, Task::Checking { .. }));
+        let expected = checking || !self.tickets.is_empty() || self.fronts.values().any(|front| !front.asked);
+        if expected { self.last_event + QUIET } else { self.last_event }
     }
 
     pub(super) fn warm_workers(&self) -> usize {

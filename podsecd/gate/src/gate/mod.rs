@@ -34,8 +34,8 @@ use std::time::{Duration, Instant};
 
 /// Fronts and workers kept started and waiting, each.
 const WARM: usize = 2;
-/// Quiet after which the warm ones are made up: a fork in the middle of a request would be that request's delay.
-const QUIET: Duration = Duration::from_millis(3);
+/// Quiet after which the warm ones are made up though somebody's next step is due any moment: a fork would be his delay.
+const QUIET: Duration = Duration::from_millis(5);
 /// For NSS to say whether somebody still is a member; then he is not.
 const CHECK: Duration = Duration::from_secs(2);
 /// For an operation, and for a session until its program runs.
@@ -60,6 +60,8 @@ const SIGNALS: Token = 2;
 struct Front {
     child: Child,
     caller: Caller,
+    /// Has its caller asked for anything?
+    asked: bool,
 }
 
 #[derive(Debug)]
@@ -302,11 +304,8 @@ impl Gate {
         let deadlines = self.workers.values().filter_map(|worker| worker.deadline);
         let tickets = self.tickets.values().map(|ticket| ticket.expires);
         let attaching = self.attaching.values().map(|attaching| attaching.expires);
-        let warm = self.warm_workers().min(self.warm_fronts.len());
-        let make_up = (warm < WARM && self.draining.is_none()).then(|| {
-            // None left: the next request would have to wait for one, so do not wait for quiet.
-            if warm == 0 { now } else { self.last_event + QUIET }.max(self.make_up_after)
-        });
+        let lacks = self.warm_workers().min(self.warm_fronts.len()) < WARM && self.draining.is_none();
+        let make_up = lacks.then(|| self.make_up_at().max(self.make_up_after));
         let idle = self.idle_since().map(|since| since + Duration::from_secs(self.config.limits.idle_exit));
         let others = [make_up, idle, self.draining, self.denials.next()].into_iter().flatten();
         let Some(next) = deadlines.chain(tickets).chain(attaching).chain(others).min() else {

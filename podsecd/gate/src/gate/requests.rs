@@ -4,7 +4,8 @@ use super::*;
 
 impl Gate {
     pub(super) fn hear_front(&mut self, token: Token) {
-        let Some(front) = self.fronts.get(&token) else { return };
+        let Some(front) = self.fronts.get_mut(&token) else { return };
+        front.asked = true;
         match front.child.channel.receive::<FromFront>() {
             Ok(Some((FromFront::Request { id, operation }, _))) => self.request(token, id, operation),
             Ok(Some((FromFront::Malformed { method, reason }, _))) => {
@@ -149,7 +150,6 @@ impl Gate {
             uid: request.uid,
             roles: permit.roles(),
             administrators: self.config.accounts.administrators.clone(),
-            cluster_user: self.config.accounts.cluster_user.clone(),
         };
         let worker = self.workers.get_mut(&token)?;
         if worker.child.channel.send(&question, &[]).is_err() {

@@ -86,7 +86,7 @@ impl Gate {
         let job = ToWorker::Go(Box::new(Job {
             id,
             operation: permit.into_operation(),
-            cluster_user: self.config.accounts.cluster_user.clone(),
+            cluster_user: self.accounts.cluster_user(),
             namespace_state: self.config.namespace.state.clone(),
             audit: self.config.audit.path.clone(),
             session: session.as_ref().map(|&(ticket, ..)| SessionJob { ticket, attach, hangup_grace }),
