@@ -103,29 +103,32 @@ pub fn close_file_system() -> Result<(), SandboxError> {
 }
 
 /// Only the calls that serving needs (syscalls(2)); any other ends the process at once, since whoever makes one is
-/// not this program any more. Whatever opens, connects, execs, forks, traces or signals is not among them, and
-/// neither is futex(2): there is one thread.
+/// not this program any more. Whatever opens, connects, execs, forks, traces or signals is not among them.
 ///
 /// # Errors
 /// seccomp(2)
 pub fn filter_calls() -> Result<(), SandboxError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALLOWED.iter().map(|&call| (call, Vec::new())).collect();
     // No memory that is written or mapped can be run.
-    let no_exec = SeccompCmpOp::MaskedEq(u64::from(libc::PROT_EXEC.unsigned_abs()));
-    let data = SeccompCondition::new(2, SeccompCmpArgLen::Dword, no_exec, 0)?;
-    rules.insert(libc::SYS_mmap, vec![SeccompRule::new(vec![data])?]);
+    let data = SeccompCmpOp::MaskedEq(u64::from(libc::PROT_EXEC.unsigned_abs()));
+    rules.insert(libc::SYS_mmap, vec![argument(2, data, 0)?]);
+    // There is one thread, so nobody ever waits; std and tokio wake without looking.
+    let wake = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+    rules.insert(libc::SYS_futex, vec![argument(1, SeccompCmpOp::Eq, wake)?]);
     // Non-blocking or not; with debug assertions std asks whether a descriptor that it closes is open.
-    let mut flags = Vec::new();
-    for command in [libc::F_GETFL, libc::F_SETFL, libc::F_GETFD] {
-        let command = u64::from(command.unsigned_abs());
-        let is = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, command)?;
-        flags.push(SeccompRule::new(vec![is])?);
-    }
-    rules.insert(libc::SYS_fcntl, flags);
+    let commands = [libc::F_GETFL, libc::F_SETFL, libc::F_GETFD];
+    let commands = commands.map(|command| argument(1, SeccompCmpOp::Eq, command));
+    rules.insert(libc::SYS_fcntl, commands.into_iter().collect::<Result<_, _>>()?);
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let program: BpfProgram =
         SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, arch)?.try_into()?;
     Ok(seccompiler::apply_filter(&program)?)
+}
+
+/// One argument of a call, as a condition.
+fn argument(index: u8, operator: SeccompCmpOp, value: i32) -> Result<SeccompRule, seccompiler::BackendError> {
+    let value = u64::from(value.unsigned_abs());
+    SeccompRule::new(vec![SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, value)?])
 }
 
 const ALLOWED: &[i64] = &[
