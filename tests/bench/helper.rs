@@ -1,0 +1,111 @@
+//! Parts of a benchmark that run as somebody else: this program again, after it has become that user once. Each reads
+//! lines and answers each with a line; it ends with its input.
+
+use podsec_tests::people;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Where everybody may run this program: the checkout may lie where only root may look.
+const PROGRAM: &str = "/usr/local/bin/podsec-bench";
+
+/// Makes the program available to everybody on this (test) host.
+pub fn install() {
+    std::fs::copy(std::env::current_exe().expect("own path"), PROGRAM).expect(PROGRAM);
+}
+
+/// The helper's side.
+pub fn main(kind: &str, arguments: &[String]) {
+    match kind {
+        "spawn" => spawn(arguments),
+        other => panic!("no helper {other}"),
+    }
+}
+
+/// A helper that runs.
+pub struct Helper {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Helper {
+    /// Starts one as that user.
+    pub fn start(user: &str, kind: &str, arguments: &[String]) -> Self {
+        let mut command = people::command(user, PROGRAM);
+        Self::run(command.args(["--helper", kind]).args(arguments))
+    }
+
+    fn run(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect(PROGRAM);
+        let input = child.stdin.take().expect("piped");
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        Self { child, input, output }
+    }
+
+    /// Sends a line.
+    pub fn tell(&mut self, line: &str) {
+        writeln!(self.input, "{line}").expect("a helper that listens");
+    }
+
+    /// Waits for a line.
+    pub fn hear(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("text");
+        assert!(line.ends_with('\n'), "a helper ended: {:?}", self.child.wait());
+        line.trim_end().to_owned()
+    }
+
+    /// Sends a line and waits for the answer.
+    pub fn ask(&mut self, line: &str) -> String {
+        self.tell(line);
+        self.hear()
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A process that starts commands and measures how long they take, from before the start to after the end. It is small,
+/// has one thread, and gives std no reason to do more than posix_spawn(3), so that all commands cost the same to start.
+pub struct Spawner(Helper);
+
+impl Spawner {
+    /// One that is that user, for these commands.
+    pub fn start(user: &str, commands: &[Vec<String>]) -> Self {
+        Self(Helper::start(user, "spawn", &[serde_json::to_string(commands).expect("strings")]))
+    }
+
+    /// Runs the command with that index once.
+    pub fn time(&mut self, index: usize) -> Duration {
+        let answer = self.0.ask(&index.to_string());
+        Duration::from_nanos(answer.parse().unwrap_or_else(|_| panic!("{answer}")))
+    }
+}
+
+fn spawn(arguments: &[String]) {
+    let commands: Vec<Vec<String>> = serde_json::from_str(&arguments[0]).expect("commands");
+    let mut commands: Vec<Command> = commands
+        .iter()
+        .map(|words| {
+            let mut command = Command::new(&words[0]);
+            command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null());
+            command
+        })
+        .collect();
+    for line in std::io::stdin().lines() {
+        let index: usize = line.expect("text").parse().expect("an index");
+        let command = &mut commands[index];
+        let start = Instant::now();
+        let status = command.status();
+        let time = start.elapsed();
+        match status {
+            Ok(status) if status.success() => println!("{}", time.as_nanos()),
+            other => println!("{command:?}: {other:?}"),
+        }
+    }
+}
