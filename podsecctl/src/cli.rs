@@ -11,6 +11,8 @@ use podsec_policy::rules::RULES;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+const EVERYWHERE: &str = "Options of every command";
+
 /// Exit status of a wrong command line.
 pub const USAGE: u8 = 2;
 
@@ -62,13 +64,13 @@ pub const FILES: &[(&str, &str)] = &[
 #[command(after_help = "Exit status: `podsecctl --help` has the list.", after_long_help = exit_status())]
 pub struct Cli {
     /// Socket of podsecd
-    #[arg(long, global = true, value_name = "PATH", value_hint = clap::ValueHint::FilePath)]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "PATH", value_hint = clap::ValueHint::FilePath)]
     pub socket: Option<PathBuf>,
     /// Print JSON, one object a line; errors too
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub json: bool,
     /// Colour the output
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "WHEN", default_value = "auto")]
     pub color: Color,
     /// What to do
     #[command(subcommand)]
@@ -96,20 +98,14 @@ pub enum Color {
 }
 
 /// What to do.
-// Deferred: the arguments of a command are only built when it is the one called, and `enter` is called in loops.
+// Deferred: the arguments of a command are only built when it is the one called, and `enter` is called in loops. Its
+// page then shows the comment of its arguments, so that one is the longer.
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 pub enum Command {
     /// Show who podsecd takes you for, and what you may ask
     Whoami,
     /// Run a command, or a login shell, inside the namespaces
-    ///
-    /// Everything after the first word that is not an option belongs to the command. Without a command the cluster
-    /// user's login shell is started. The command runs as the cluster user, who is root inside; who asked for it is
-    /// in the audit.
-    ///
-    /// On a terminal the session gets a new one of its own: yours is never handed to it. Otherwise it reads and
-    /// writes your standard input, output and error directly.
     Enter(Enter),
     /// Look at the namespaces
     #[command(subcommand)]
@@ -128,7 +124,13 @@ pub enum Command {
     },
 }
 
-/// Arguments of `enter`.
+/// Run a command, or a login shell, inside the namespaces
+///
+/// Everything after the first word that is not an option belongs to the command. Without a command the cluster user's
+/// login shell is started. The command runs as the cluster user, who is root inside; who asked for it is in the audit.
+///
+/// On a terminal the session gets a new one of its own: yours is never handed to it. Otherwise it reads and writes
+/// your standard input, output and error directly, and signals that you send to podsecctl are passed on.
 #[derive(Debug, Default, Args)]
 pub struct Enter {
     /// Make a terminal for the session; the default when stdin and stdout are terminals
@@ -148,14 +150,14 @@ pub struct Enter {
     pub command: Vec<OsString>,
 }
 
-/// What to do with the namespaces.
+/// Look at the namespaces
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum Namespace {
     /// Show their state, processes, ids, addresses and ports
     Show,
 }
 
-/// What to do with ports.
+/// List, publish and withdraw ports of the namespace
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum Port {
     /// List published ports
@@ -177,14 +179,16 @@ pub struct PortChange {
     pub dry_run: bool,
 }
 
-/// Arguments of `audit`.
+/// Read the record of what was asked of podsecd, or check it
+///
+/// Lists records, oldest first, when no command is given.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Audit {
     /// What to do; list when absent
     #[command(subcommand)]
     pub command: Option<AuditCommand>,
-    /// For `audit` without a command.
+    /// Which ones, without a command.
     #[command(flatten)]
     pub list: AuditList,
 }

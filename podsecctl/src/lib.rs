@@ -59,12 +59,10 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) if json && error.use_stderr() => {
+            // "error: what is wrong", and then paragraphs for people.
             let text = error.to_string();
-            complain(
-                &Failure::Usage(text.trim_start_matches("error: ").trim_end().to_owned()),
-                "podsecctl",
-                true,
-            );
+            let what = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+            complain(&Failure::Usage(what.to_owned()), "podsecctl", true);
             return cli::USAGE;
         }
         Err(error) => {

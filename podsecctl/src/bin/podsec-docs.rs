@@ -74,7 +74,8 @@ fn pages(mut program: Command, files: &mut Files) -> io::Result<()> {
     Ok(())
 }
 
-fn page(command: Command, name: &str) -> io::Result<Vec<u8>> {
+fn page(mut command: Command, name: &str) -> io::Result<Vec<u8>> {
+    let usage = command.render_usage().to_string();
     let has_commands = command.has_subcommands();
     let is_ours = name.starts_with("podsecctl");
     let version = format!("podsec {}", env!("CARGO_PKG_VERSION"));
@@ -82,7 +83,12 @@ fn page(command: Command, name: &str) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
-    man.render_synopsis_section(&mut page)?;
+    let mut synopsis = roff::Roff::new();
+    synopsis.control("SH", ["SYNOPSIS"]);
+    for line in usage.trim_start_matches("Usage:").lines() {
+        synopsis.text([roff::roman(line.trim())]).control("br", []);
+    }
+    synopsis.to_writer(&mut page)?;
     man.render_description_section(&mut page)?;
     man.render_options_section(&mut page)?;
     if has_commands {

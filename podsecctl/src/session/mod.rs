@@ -52,7 +52,6 @@ pub struct Session {
     has_terminal: bool,
     /// Of the session's terminal.
     leader: Option<OwnedFd>,
-    started: bool,
     raw: Option<Raw>,
     input: Option<Pump>,
     outputs: Vec<Pump>,
@@ -86,7 +85,6 @@ impl Session {
             signals,
             has_terminal,
             leader: None,
-            started: false,
             raw: None,
             input: None,
             outputs: Vec::new(),
@@ -208,7 +206,6 @@ impl Session {
                 Ok(None)
             }
             ToClient::Started => {
-                self.started = true;
                 if self.has_terminal {
                     let leader =
                         self.leader.as_ref().ok_or(Failure::Nonsense("a session without its terminal"))?;
@@ -284,8 +281,9 @@ impl Session {
         while let Some(info) = self.signals.read_signal().map_err(failed)? {
             let number = i32::try_from(info.ssi_signo).unwrap_or_default();
             let Ok(signal) = Signal::try_from(number) else { continue };
-            // On a terminal the keys for them go to the session as bytes; what comes as a signal is meant for us.
-            let forwards = self.started && !self.has_terminal;
+            // On a terminal the keys for them go to the session as bytes; what comes as a signal is meant for us. Also
+            // before Started is read: the program may run already, and the worker takes them in their order.
+            let forwards = !self.has_terminal;
             match signal {
                 Signal::SIGWINCH => self.resize(),
                 Signal::SIGTSTP => {
@@ -298,7 +296,8 @@ impl Session {
                 Signal::SIGCONT if forwards => self.send(wire::Signal::Cont),
                 Signal::SIGCONT => {
                     // Whoever had the terminal meanwhile may have set it as he needed it.
-                    if self.started && io::stdin().is_terminal() {
+                    let runs = !self.outputs.is_empty();
+                    if runs && io::stdin().is_terminal() {
                         self.raw = None;
                         self.raw = Some(Raw::enter(&io::stdin()).map_err(local("the terminal"))?);
                     }
@@ -330,5 +329,54 @@ fn lost(error: &WireError) -> Failure {
     match error {
         WireError::Io(_) => Failure::Lost,
         WireError::Form(_) | WireError::Length(_) => Failure::Nonsense("a frame of the session"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use podsec_policy::Reason;
+    use podsec_wire::session::{Attached, Exit};
+
+    /// The bytes of a frame, as the documentation writes them.
+    fn bytes(frame: &impl serde::Serialize) -> String {
+        let (ours, theirs) = Channel::pair().unwrap();
+        ours.send(frame, &[]).unwrap();
+        let mut buffer = [0; 64];
+        let (length, _) = podsec_sys::socket::receive(&theirs, &mut buffer).unwrap();
+        buffer[..length].iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn frames_are_as_documented() {
+        let document = include_str!("../../../docs/session.md");
+        let says = |text: String| assert!(document.contains(&text), "docs/session.md does not say: {text}");
+        says(format!("| client | `{}` | Open", bytes(&FromClient::Open)));
+        says(format!("| worker | `{}` | Terminal", bytes(&ToClient::Terminal)));
+        says(format!("| worker | `{}` | Started", bytes(&ToClient::Started)));
+        let code = bytes(&ToClient::Exited(Exit::Code(0xcc)));
+        says(format!("| worker | `{}` | Exited with code", code.to_uppercase()));
+        let signal = bytes(&ToClient::Exited(Exit::Signal(9)));
+        says(format!("| worker | `{}` | Exited by signal", signal.replace("09", "NN")));
+        let failed = bytes(&ToClient::Failed { reason: Reason::ALL[9], detail: "ab".into() });
+        assert_eq!(failed, "02 09 02 61 62", "02 RR LL …");
+        for (index, name) in
+            ["HUP", "INT", "QUIT", "TERM", "KILL", "USR1", "USR2", "TSTP", "CONT"].iter().enumerate()
+        {
+            says(format!("`01 {index:02x}` {name}"));
+        }
+        assert_eq!(bytes(&FromClient::Signal(wire::Signal::Hup)), "01 00");
+        assert_eq!(bytes(&FromClient::Signal(wire::Signal::Cont)), "01 08");
+        says(format!("`{}`: the session's own socket", bytes(&Attached::Session)));
+        says(format!("`{}`: refused", bytes(&Attached::Refused)));
+    }
+
+    #[test]
+    fn signals_have_their_names() {
+        for signal in SIGNALS {
+            let by_name = sendable(signal).map(|sent| format!("SIG{}", format!("{sent:?}").to_uppercase()));
+            let handled_apart = matches!(signal, Signal::SIGTSTP | Signal::SIGCONT | Signal::SIGWINCH);
+            assert_eq!(by_name, (!handled_apart).then(|| signal.as_str().to_owned()));
+        }
     }
 }

@@ -1,0 +1,289 @@
+//! A podsecd without namespaces, gate and rights: it speaks the interface, and its sessions run programs right here.
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use podsec_proto::v1;
+use podsec_proto::v1::audit_service_server::{AuditService, AuditServiceServer};
+use podsec_proto::v1::identity_service_server::{IdentityService, IdentityServiceServer};
+use podsec_proto::v1::namespace_service_server::{NamespaceService, NamespaceServiceServer};
+use podsec_sys::nix::sys::signal::{Signal, kill};
+use podsec_sys::nix::unistd::Pid;
+use podsec_sys::socket::{self, Kind};
+use podsec_wire::Channel;
+use podsec_wire::session::{self, Attached, Exit, FromClient, ToClient};
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use tokio_stream::Stream;
+use tonic::body::Body;
+use tonic::codegen::Service as _;
+use tonic::{Status, async_trait};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// A fake that runs until the test ends.
+pub struct Fake {
+    directory: PathBuf,
+}
+
+impl Fake {
+    /// Sessions run what was asked for.
+    pub fn start() -> Self {
+        Self::with_worker(run_here)
+    }
+
+    /// Sessions are the test's.
+    pub fn with_worker(worker: fn(v1::EnterRequest, Channel)) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("podsecctl-fake-{}-{number}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        let attach = directory.join("attach.sock");
+        let requests = std::os::unix::net::UnixListener::bind(directory.join("podsecd.sock")).unwrap();
+        requests.set_nonblocking(true).unwrap();
+        let sessions = socket::listen(&attach, Kind::Packet, 0o600).unwrap();
+        socket::set_nonblocking(&sessions, false).unwrap();
+        let (asked, entered) = mpsc::channel();
+        let services = Services { attach: attach.display().to_string(), asked };
+        std::thread::spawn(move || {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap()
+                .block_on(serve(requests, services));
+        });
+        std::thread::spawn(move || {
+            while let Ok(request) = entered.recv() {
+                let Some(client) = hand_over(&sessions) else { continue };
+                std::thread::spawn(move || worker(request, client));
+            }
+        });
+        Self { directory }
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join("podsecd.sock")
+    }
+
+    /// `podsecctl` that asks it.
+    pub fn podsecctl(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_podsecctl"));
+        command.arg("--socket").arg(self.socket()).args(arguments).stdin(Stdio::null());
+        command
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+async fn serve(listener: std::os::unix::net::UnixListener, services: Services) {
+    let listener = tokio::net::UnixListener::from_std(listener).unwrap();
+    while let Ok((stream, _)) = listener.accept().await {
+        let services = services.clone();
+        let dispatch = service_fn(move |request| dispatch(services.clone(), request));
+        let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        tokio::spawn(server.serve_connection(TokioIo::new(stream), dispatch));
+    }
+}
+
+async fn dispatch(services: Services, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    match request.uri().path().split('/').nth(1) {
+        Some("podsec.v1.IdentityService") => IdentityServiceServer::new(services).call(request).await,
+        Some("podsec.v1.NamespaceService") => NamespaceServiceServer::new(services).call(request).await,
+        _ => AuditServiceServer::new(services).call(request).await,
+    }
+}
+
+/// As the gate does it, for any ticket of the right length.
+fn hand_over(listener: &std::os::fd::OwnedFd) -> Option<Channel> {
+    let connection = socket::accept(listener).ok()?;
+    let (length, _) = socket::receive(&connection, &mut [0; 32]).ok()?;
+    assert_eq!(length, 32);
+    let (ours, clients) = Channel::pair().unwrap();
+    Channel::from(connection).send(&Attached::Session, &[clients.as_fd()]).unwrap();
+    Some(ours)
+}
+
+/// A worker: the program with the client's descriptors, or on a new terminal.
+fn run_here(request: v1::EnterRequest, client: Channel) {
+    let argv = match request.program {
+        Some(v1::enter_request::Program::Command(command)) => command.argv,
+        _ => vec![b"/bin/sh".to_vec()],
+    };
+    let (first, mut descriptors) = client.receive::<FromClient>().unwrap().unwrap();
+    assert_eq!(first, FromClient::Open);
+    let mut argv = argv.into_iter().map(std::ffi::OsString::from_vec);
+    let mut command = match request.terminal {
+        None => {
+            let mut command = Command::new(argv.next().unwrap());
+            command.process_group(0);
+            command
+        }
+        Some(window) => {
+            let size = (u16::try_from(window.rows).unwrap(), u16::try_from(window.columns).unwrap());
+            let (leader, follower) = podsec_sys::terminal::open(size.0, size.1).unwrap();
+            client.send(&ToClient::Terminal, &[leader.as_fd()]).unwrap();
+            let copy = || follower.try_clone().unwrap();
+            assert!(descriptors.is_empty(), "a session with a terminal gets no descriptor");
+            descriptors = vec![copy(), copy(), copy()];
+            let mut command = Command::new("/usr/bin/setsid");
+            command.arg("--ctty");
+            command
+        }
+    };
+    for variable in request.env {
+        command.env(variable.name, std::ffi::OsString::from_vec(variable.value));
+    }
+    let [stdin, stdout, stderr] = <[_; 3]>::try_from(descriptors).unwrap();
+    let spawned = command.args(argv).stdin(stdin).stdout(stdout).stderr(stderr).spawn();
+    drop(command);
+    let Ok(mut child) = spawned else {
+        let reason = podsec_policy::Reason::Exec;
+        client.send(&ToClient::Failed { reason, detail: "nothing: not found".into() }, &[]).unwrap();
+        return;
+    };
+    client.send(&ToClient::Started, &[]).unwrap();
+    let group = Pid::from_raw(-i32::try_from(child.id()).unwrap());
+    let client = std::sync::Arc::new(client);
+    let frames = std::sync::Arc::clone(&client);
+    std::thread::spawn(move || {
+        while let Ok(Some((FromClient::Signal(signal), _))) = frames.receive() {
+            let _ = kill(group, number(signal));
+        }
+        let _ = kill(group, Signal::SIGHUP);
+    });
+    let status = child.wait().unwrap();
+    let exit = match status.signal() {
+        Some(signal) => Exit::Signal(u8::try_from(signal).unwrap()),
+        None => Exit::Code(u8::try_from(status.code().unwrap()).unwrap()),
+    };
+    let _ = client.send(&ToClient::Exited(exit), &[]);
+}
+
+fn number(signal: session::Signal) -> Signal {
+    match signal {
+        session::Signal::Hup => Signal::SIGHUP,
+        session::Signal::Int => Signal::SIGINT,
+        session::Signal::Quit => Signal::SIGQUIT,
+        session::Signal::Term => Signal::SIGTERM,
+        session::Signal::Kill => Signal::SIGKILL,
+        session::Signal::Usr1 => Signal::SIGUSR1,
+        session::Signal::Usr2 => Signal::SIGUSR2,
+        session::Signal::Tstp => Signal::SIGSTOP,
+        session::Signal::Cont => Signal::SIGCONT,
+    }
+}
+
+#[derive(Clone)]
+struct Services {
+    attach: String,
+    asked: mpsc::Sender<v1::EnterRequest>,
+}
+
+type Answer<T> = Result<tonic::Response<T>, Status>;
+
+#[async_trait]
+impl IdentityService for Services {
+    async fn who_am_i(&self, _: tonic::Request<v1::WhoAmIRequest>) -> Answer<v1::WhoAmIResponse> {
+        Ok(tonic::Response::new(v1::WhoAmIResponse {
+            uid: 0,
+            login_uid: None,
+            roles: vec!["Administrator".into(), "Anyone".into()],
+            operations: vec![
+                "podsec.v1.IdentityService/WhoAmI".into(),
+                "podsec.v1.NamespaceService/Inspect".into(),
+            ],
+            version: "0\x1b[2J".into(),
+        }))
+    }
+
+    async fn health(&self, _: tonic::Request<v1::HealthRequest>) -> Answer<v1::HealthResponse> {
+        Ok(tonic::Response::new(v1::HealthResponse { audit_writable: true, ..Default::default() }))
+    }
+}
+
+#[async_trait]
+impl NamespaceService for Services {
+    async fn inspect(&self, _: tonic::Request<v1::InspectRequest>) -> Answer<v1::InspectResponse> {
+        let state = v1::NamespaceState::Down.into();
+        Ok(tonic::Response::new(v1::InspectResponse {
+            state,
+            reason: "start it".into(),
+            ..Default::default()
+        }))
+    }
+
+    async fn enter(&self, request: tonic::Request<v1::EnterRequest>) -> Answer<v1::EnterResponse> {
+        self.asked.send(request.into_inner()).unwrap();
+        let attach_socket = self.attach.clone();
+        Ok(tonic::Response::new(v1::EnterResponse {
+            ticket: vec![7; 32],
+            attach_socket,
+            session: "s".into(),
+        }))
+    }
+
+    async fn list_ports(&self, _: tonic::Request<v1::ListPortsRequest>) -> Answer<v1::ListPortsResponse> {
+        let said = [("method", "NamespaceService/ListPorts"), ("roles", "Administrator or ClusterAdmin")];
+        let metadata: HashMap<String, String> = said.iter().map(|&(k, v)| (k.into(), v.into())).collect();
+        let details = ErrorDetails::with_error_info("not-authorised", "podsec", metadata);
+        Err(Status::with_error_details(tonic::Code::PermissionDenied, "not authorised", details))
+    }
+
+    async fn add_port(&self, request: tonic::Request<v1::AddPortRequest>) -> Answer<v1::AddPortResponse> {
+        let port = request.into_inner().port.unwrap();
+        Ok(tonic::Response::new(v1::AddPortResponse { changed: port.host_port == 8080 }))
+    }
+
+    async fn remove_port(&self, _: tonic::Request<v1::RemovePortRequest>) -> Answer<v1::RemovePortResponse> {
+        Ok(tonic::Response::new(v1::RemovePortResponse { changed: false }))
+    }
+}
+
+type Records = std::pin::Pin<Box<dyn Stream<Item = Result<v1::AuditRecord, Status>> + Send>>;
+
+/// Number of records that the fake's audit has.
+pub const RECORDS: u32 = 20_000;
+
+#[async_trait]
+impl AuditService for Services {
+    type QueryStream = Records;
+    type FollowStream = Records;
+
+    async fn query(&self, _: tonic::Request<v1::QueryRequest>) -> Answer<Records> {
+        let record = |number| {
+            let time = "2026-01-02T03:04:05.678901Z";
+            let json = format!(
+                r#"{{"seq":{number},"time":"{time}","phase":"done","op":"NamespaceService/Enter","uid":0,"pid":7,"target":"id"}}"#
+            );
+            Ok(v1::AuditRecord { json })
+        };
+        Ok(tonic::Response::new(Box::pin(tokio_stream::iter((0..RECORDS).map(record)))))
+    }
+
+    async fn follow(&self, _: tonic::Request<v1::FollowRequest>) -> Answer<Records> {
+        let record = v1::AuditRecord { json: "{\"a\":1}\n{\"b\":2}".into() };
+        Ok(tonic::Response::new(Box::pin(tokio_stream::iter([Ok(record)]))))
+    }
+
+    async fn verify(&self, _: tonic::Request<v1::VerifyRequest>) -> Answer<v1::VerifyResponse> {
+        let broken = Some(v1::BrokenLink { file: "/a".into(), line: 3, what: "edited".into() });
+        Ok(tonic::Response::new(v1::VerifyResponse { records: 2, files: 1, broken }))
+    }
+}
+
+/// The fakes are not root's unless the tests are; then the one thing to see is that the client will not have them.
+pub fn is_root() -> bool {
+    podsec_sys::nix::unistd::geteuid().is_root()
+}
