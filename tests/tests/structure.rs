@@ -282,9 +282,58 @@ fn every_crate_comes_from_crates_io() {
     );
 }
 
+/// docs/design.md shows podsecd.toml with every default; a file without a key, or with another default, would mislead.
+#[test]
+fn the_documented_configuration_is_the_default() {
+    let text = std::fs::read_to_string(top().join("docs/design.md")).unwrap();
+    let block =
+        text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block of TOML");
+    let (mut config, mut section) = (serde_json::Map::new(), String::new());
+    for line in block.lines().map(|line| line.split('#').next().unwrap_or_default().trim()) {
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            section = name.to_owned();
+        } else if let Some((key, value)) = line.split_once('=') {
+            let (key, value) = (key.trim().to_owned(), value.trim());
+            let octal = value.strip_prefix("0o").map(|digits| u32::from_str_radix(digits, 8).unwrap().into());
+            let value: serde_json::Value = octal.unwrap_or_else(|| serde_json::from_str(value).unwrap());
+            match section.as_str() {
+                "" => _ = config.insert(key, value),
+                name => {
+                    let section = config.entry(name).or_insert_with(|| serde_json::json!({}));
+                    section[key] = value;
+                }
+            }
+        }
+    }
+    let shown: podsec_policy::config::Config = serde_json::from_value(config.clone().into()).unwrap();
+    assert_eq!(shown, podsec_policy::config::Config::default());
+    // `Config` names its keys when it is printed: those of the sections end in their own braces.
+    let printed = format!("{shown:?}");
+    for key in printed.split([' ', '{', '}', ',']).filter_map(|word| word.strip_suffix(':')) {
+        let is_there = config.contains_key(key) || config.values().any(|section| section.get(key).is_some());
+        assert!(is_there, "docs/design.md does not show {key}");
+    }
+}
+
 /// The words in backquotes in a line of Markdown.
 fn quoted(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2)
+}
+
+/// Names of functions in a Rust source, or in a shell script.
+fn functions(name: &str, source: &str) -> Vec<String> {
+    if !name.ends_with(".rs") {
+        return source.lines().filter_map(|line| Some(line.split_once("()")?.0.to_owned())).collect();
+    }
+    let code = code(source);
+    let mut words = code.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
+    let mut found = Vec::new();
+    while let Some(word) = words.next() {
+        if word == "fn" {
+            found.extend(words.next().map(str::to_owned));
+        }
+    }
+    found
 }
 
 /// docs/threats.md says where each attack is stopped, as `file.rs:function`, and which test shows it, as
@@ -292,37 +341,33 @@ fn quoted(line: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn the_table_of_threats_names_what_exists() {
     let text = std::fs::read_to_string(top().join("docs/threats.md")).unwrap();
-    let mut names = BTreeSet::new();
-    let sources: Vec<_> = files("", ".rs").into_iter().map(|(name, source)| (name, code(&source))).collect();
-    for (_, code) in &sources {
-        let mut words =
-            code.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
-        while let Some(word) = words.next() {
-            if word == "fn" {
-                names.extend(words.next().map(str::to_owned));
-            }
-        }
-    }
-    for (_, script) in files("tests/host", "") {
-        names.extend(script.lines().filter_map(|line| Some(line.split_once("()")?.0.to_owned())));
-    }
+    let sources = files("", ".rs");
+    let mut tested = sources.clone();
+    tested.extend(files("tests/host", "/units"));
+    // `enter::commands` is a function `commands` of a file with `enter` on its path.
+    let functions: BTreeSet<_> = tested
+        .iter()
+        .flat_map(|(name, source)| {
+            let parts: Vec<_> = name.trim_end_matches(".rs").split('/').collect();
+            let functions = functions(name, source);
+            parts.into_iter().flat_map(move |part| {
+                functions.iter().map(|function| format!("{part}::{function}")).collect::<Vec<_>>()
+            })
+        })
+        .collect();
     let (mut places, mut tests) = (0, 0);
     for (index, line) in text.lines().enumerate().filter(|(_, line)| line.starts_with('|')) {
-        let at = index + 1;
+        let at = format!("docs/threats.md:{}", index + 1);
         for word in quoted(line) {
-            if let Some((file, function)) = word.split_once(".rs:") {
+            if let Some((file, item)) = word.split_once(".rs:") {
                 places += 1;
                 let path = format!("{file}.rs");
                 let source = sources.iter().find(|(name, _)| *name == path);
-                let (_, code) = source.unwrap_or_else(|| panic!("docs/threats.md:{at}: no file {path}"));
-                let there = lines_with(code, function);
-                assert!(!there.is_empty(), "docs/threats.md:{at}: {path} has no {function}");
-            } else if word.contains("::")
-                && word.chars().all(|c| c.is_ascii_lowercase() || "_:0123456789".contains(c))
-            {
+                let (_, source) = source.unwrap_or_else(|| panic!("{at}: there is no {path}"));
+                assert!(!lines_with(&code(source), item).is_empty(), "{at}: {path} has no {item}");
+            } else if word.contains("::") {
                 tests += 1;
-                let name = word.rsplit("::").next().unwrap_or_default();
-                assert!(names.contains(name), "docs/threats.md:{at}: no test is called {word}");
+                assert!(functions.contains(word), "{at}: there is no test {word}");
             }
         }
     }
