@@ -17,7 +17,6 @@ export PATH := $(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
 STATIC = --target $(TRIPLE) --target-dir target/static \
 	--config 'target.$(TRIPLE).rustflags=["-Ctarget-feature=+crt-static","-Crelocation-model=static"]'
-STATIC_CRATES = podsecd podsecd-front podsecctl podsec-u7s
 STATIC_BINS = podsecd podsecd-front podsecctl podsec-u7s
 
 .PHONY: help build demo shell check bench install install-files uninstall clean
@@ -27,8 +26,8 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 build: ## compile everything for release into target/dist
-	cargo build --release --locked $(STATIC) $(STATIC_CRATES:%=-p %)
-	cargo build --release --locked -p podsecd-worker
+	cargo build --release --locked $(STATIC) $(STATIC_BINS:%=-p %)
+	cargo build --release --locked --target-dir target -p podsecd-worker
 	@mkdir -p target/dist
 	@cp -lf $(STATIC_BINS:%=target/static/$(TRIPLE)/release/%) target/release/podsecd-worker target/dist/
 	@target/static/$(TRIPLE)/release/podsec-docs target/dist/docs
@@ -50,7 +49,7 @@ check: ## all tests; the counts at the end
 bench: ## all benchmarks, or NAME=enter; JSON=1 for a line per figure
 	@tests/host/deps build bench
 	@$(MAKE) --no-print-directory build >&2
-	cargo build --release --locked -p podsec-tests
+	@cargo build --release --locked --target-dir target -p podsec-tests
 	@target/release/podsec-bench $(NAME) $(if $(JSON),--json)
 
 install: build install-files ## build and install below DESTDIR; keeps what is in /etc/podsec
