@@ -193,20 +193,15 @@ pub fn forbid_inspection() -> io::Result<()> {
     Ok(nix::sys::prctl::set_dumpable(false)?)
 }
 
-/// Closes everything but 0, 1, 2 and `keep`, which is closed on exec (close_range(2)). For a child just before
-/// exec: whatever its parent has open is not used here any more.
+/// Closes every descriptor from `first` up (close_range(2)). For a child just before exec: whatever its parent has
+/// open is not used here any more.
 ///
 /// # Errors
 /// close_range(2)
-pub fn close_all_but(keep: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
-    let keep = u32::try_from(keep.as_raw_fd()).map_err(io::Error::other)?;
-    for (first, last) in [(3, keep.saturating_sub(1)), (keep.max(2) + 1, u32::MAX)] {
-        // SAFETY: closes descriptors of this process; memory is not touched.
-        if first <= last && unsafe { libc::close_range(first, last, 0) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(())
+pub fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: closes descriptors of this process; memory is not touched.
+    let result = unsafe { libc::close_range(first, u32::MAX, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Marks every descriptor from `first` up as closed on exec. For process start: what was inherited must not be
@@ -272,11 +267,10 @@ pub enum Fork {
 }
 
 /// Starts a program with `channel` as descriptor 0, `/dev/null` as 1, our own 2, an empty environment and default
-/// signals, and does not wait for its exec: std's `Command` does, for a millisecond in which a gate could have
-/// answered somebody.
+/// signals.
 ///
 /// # Errors
-/// fork(2), open(2); `InvalidInput` for a NUL in a string
+/// clone(2), open(2), execve(2); `InvalidInput` for a NUL in a string
 pub fn start(program: &Path, arguments: &[String], channel: std::os::fd::BorrowedFd<'_>) -> io::Result<i32> {
     use std::ffi::CString;
     use std::os::unix::ffi::OsStrExt as _;
@@ -286,51 +280,44 @@ pub fn start(program: &Path, arguments: &[String], channel: std::os::fd::Borrowe
         argv.push(CString::new(argument.as_str())?);
     }
     let null = File::options().write(true).open("/dev/null")?;
-    match fork_unchecked()? {
-        Fork::Parent(child) => Ok(child),
-        Fork::Child => {
-            let setup = || {
-                default_signals()?;
-                for (source, target) in [(channel.as_raw_fd(), 0), (null.as_raw_fd(), 1)] {
-                    // SAFETY: replaces the child's own standard descriptors; everything else closes on exec.
-                    if unsafe { libc::dup2(source, target) } < 0 {
-                        return Err(io::Error::last_os_error());
-                    }
+    let none: [CString; 0] = [];
+    let mut failed = None;
+    let child = spawn(&mut || {
+        let run = || -> io::Result<std::convert::Infallible> {
+            default_signals()?;
+            for (source, target) in [(channel.as_raw_fd(), 0), (null.as_raw_fd(), 1)] {
+                // SAFETY: replaces the child's own standard descriptors; everything else closes on exec.
+                if unsafe { libc::dup2(source, target) } < 0 {
+                    return Err(io::Error::last_os_error());
                 }
-                Ok(())
-            };
-            if setup().is_ok() {
-                let none: [CString; 0] = [];
-                let _ = nix::unistd::execve(&path, &argv, &none);
             }
-            // SAFETY: ends the child without running what the parent registered for its own exit.
-            unsafe { libc::_exit(127) }
-        }
-    }
+            Ok(nix::unistd::execve(&path, &argv, &none)?)
+        };
+        failed = run().err();
+    })?;
+    failed.map_or(Ok(child), Err)
 }
 
-/// fork(2), for single-threaded programs.
+/// Runs `child` in a new process that shares this one's memory, while this one stands still until the child has
+/// exec'd or ended (`CLONE_VM | CLONE_VFORK`, clone(2)). No page table is copied, which is most of what fork(2) costs,
+/// and the child leaves the reason of a failure where its parent finds it. If `child` returns, its process ends.
+///
+/// For single-threaded programs: `child` may do what the parent may.
 ///
 /// # Errors
-/// fork(2); `InvalidInput` in a process with more than one thread, where the child would start with locks held
-/// by threads that are not there
-pub fn fork() -> io::Result<Fork> {
-    if std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() != 1) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "fork in a process with several threads"));
-    }
-    fork_unchecked()
-}
-
-/// As [`fork`], where `/proc` is somebody else's or not there. The caller has never started a thread.
-///
-/// # Errors
-/// fork(2)
-pub fn fork_unchecked() -> io::Result<Fork> {
-    // SAFETY: callers are single-threaded programs, so the child may do whatever the parent may.
-    match unsafe { nix::unistd::fork() }? {
-        nix::unistd::ForkResult::Child => Ok(Fork::Child),
-        nix::unistd::ForkResult::Parent { child } => Ok(Fork::Parent(child.as_raw())),
-    }
+/// clone(2)
+pub fn spawn(child: &mut dyn FnMut()) -> io::Result<i32> {
+    use nix::sched::{CloneFlags, clone};
+    let mut stack = vec![0; 256 * 1024];
+    let run = Box::new(|| {
+        child();
+        126
+    });
+    let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
+    // SAFETY: the parent is suspended for as long as the child uses the shared memory, the child has a stack of its
+    // own, and there is no other thread that could hold a lock.
+    let pid = unsafe { clone(run, &mut stack, flags, Some(libc::SIGCHLD)) }?;
+    Ok(pid.as_raw())
 }
 
 /// Is a variable of the environment to be trusted? Not where the program runs with more than its caller's rights
@@ -393,12 +380,6 @@ mod tests {
         assert!(has_ended(&pidfd));
         assert!(signal(&pidfd, Signal::SIGKILL).is_err());
         assert!(open(-1).is_err() && open(0).is_err());
-    }
-
-    #[test]
-    fn fork_refuses_threads() {
-        // the test runner has threads
-        assert_eq!(fork().unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub fn run(job: &Job, report: &mut Report) -> Result<Reply, Failure> {
         let found = target.judge(uid)?;
         Ok((target, found))
     });
-    report.step(Step::Api);
+    report.waiting(Step::Api);
     inspection.ports = ports::listing(&state, user).unwrap_or_default();
     match found {
         Err(failure) => {

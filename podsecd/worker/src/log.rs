@@ -64,7 +64,7 @@ fn send(report: &Report, record: String) -> Result<(), Failure> {
 
 /// `AuditQuery`
 pub fn query(job: &Job, filter: &Filter, report: &mut Report) -> Result<Reply, Failure> {
-    report.step(Step::Read);
+    report.waiting(Step::Read);
     read_all(&job.audit, filter, report)?;
     Ok(Reply::End)
 }
@@ -94,7 +94,7 @@ fn read_all(current: &Path, filter: &Filter, report: &Report) -> Result<u64, Fai
 
 /// `AuditFollow`: until the reader stops.
 pub fn follow(job: &Job, filter: &Filter, report: &mut Report) -> Result<Reply, Failure> {
-    report.step(Step::Read);
+    report.waiting(Step::Read);
     let mut tail = Tail::open(&job.audit)?;
     // Opened before the past is read, so nothing in between is missed; numbers tell what was shown already.
     tail.seen = read_all(&job.audit, filter, report)?;
@@ -150,7 +150,7 @@ impl Tail {
 
 /// `AuditVerify`: names the first link that does not hold.
 pub fn verify(job: &Job, report: &mut Report) -> Result<Reply, Failure> {
-    report.step(Step::Read);
+    report.waiting(Step::Read);
     let (mut head, mut records, mut count) = (None::<Head>, 0, 0);
     for path in files(&job.audit)? {
         count += 1;

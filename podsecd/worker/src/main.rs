@@ -83,9 +83,15 @@ impl Failure {
 }
 
 impl Report {
-    /// Tells the gate where this is, for the record should the worker be lost.
+    /// Where this is, for the record of a failure.
     fn step(&mut self, step: Step) {
         self.step = step;
+    }
+
+    /// As [`Report::step`], and the gate knows it too, for a step that waits for others and may be where the worker is
+    /// lost.
+    fn waiting(&mut self, step: Step) {
+        self.step(step);
         let _ = self.gate.send(&FromWorker::Step(step), &[]);
     }
 

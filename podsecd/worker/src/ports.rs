@@ -16,7 +16,7 @@ fn become_cluster_user<'a>(
     let user = cluster::user(job)?;
     report.step(Step::Become);
     cluster::become_user(user)?;
-    report.step(Step::Api);
+    report.waiting(Step::Api);
     Ok((StateDir::new(&job.namespace_state), user))
 }
 

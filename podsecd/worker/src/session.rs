@@ -13,14 +13,13 @@ use podsec_sys::nix::sys::signal::{Signal, kill};
 use podsec_sys::nix::sys::stat::{Mode, SFlag, fstat, umask};
 use podsec_sys::nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use podsec_sys::nix::unistd::{Pid, chdir, execve, getcwd, setsid};
-use podsec_sys::process::{self, Fork, Proc};
+use podsec_sys::process::{self, Proc};
 use podsec_sys::terminal;
 use podsec_wire::Channel;
 use podsec_wire::messages::{ClusterUser, Job, Reply, SessionJob, Step};
 use podsec_wire::session::{self, Exit, FromClient, ToClient};
 use std::ffi::{CString, OsStr};
-use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -62,8 +61,10 @@ pub fn run(job: &Job, enter: &Enter, client: Channel, report: &mut Report) -> Re
     match started {
         Ok(child) => {
             let exit = supervise(child, &client, &proc, Duration::from_secs(hangup_grace));
-            report.finish(Ok(()), Some(exit.status()));
+            // The client first: that something was done is in the record since before it was done, and how it ended
+            // goes there whether or not anybody waits.
             let _ = client.send(&ToClient::Exited(exit), &[]);
+            report.finish(Ok(()), Some(exit.status()));
         }
         Err(Failure { reason, detail }) => {
             report.finish(Err(reason), None);
@@ -75,7 +76,7 @@ pub fn run(job: &Job, enter: &Enter, client: Channel, report: &mut Report) -> Re
 
 /// Waits for the client's first word. The gate closes the client's end if nobody fetches it in time.
 fn attend(client: &Channel, pty: Option<(OwnedFd, OwnedFd)>, report: &mut Report) -> Result<Stdio, Failure> {
-    report.step(Step::Attach);
+    report.waiting(Step::Attach);
     let (first, descriptors) = client.receive::<FromClient>().ok().flatten().ok_or(Reason::NotAttached)?;
     match (first, pty, descriptors.len()) {
         (FromClient::Open, Some((leader, follower)), 0) => {
@@ -116,7 +117,7 @@ fn judge_descriptor(fd: &OwnedFd) -> Result<(), Failure> {
     }
 }
 
-/// Everything that execve(2) needs, made before the fork.
+/// Everything that execve(2) needs, made beforehand.
 struct Image {
     candidates: Vec<CString>,
     argv: Vec<CString>,
@@ -192,52 +193,46 @@ fn start(
         client.send(&ToClient::Terminal, &[leader.as_fd()]).map_err(|_| Reason::NotAttached)?;
         // Dropped here: once the client's copy is gone, the kernel itself hangs the terminal up.
     }
-    let (mut verdict, failed) = std::io::pipe().map_err(bug)?;
-    // In a joined pid namespace only children live, so there is always this one fork.
-    let child = match process::fork_unchecked().map_err(bug)? {
-        Fork::Child => {
-            let (step, error) = become_program(&image, &stdio, failed.as_fd());
-            let mut message = vec![step];
-            message.extend_from_slice(&(error as i32).to_ne_bytes());
-            let _ = (&failed).write_all(&message);
-            std::process::exit(126);
-        }
-        Fork::Parent(child) => child,
-    };
-    drop((failed, stdio));
-    let mut message = Vec::new();
-    verdict.read_to_end(&mut message).map_err(bug)?;
-    if let &[step, a, b, c, d] = &message[..] {
+    let mut failed = None;
+    // In a joined pid namespace only children live, so there is always this one new process.
+    let child = process::spawn(&mut || failed = Some(become_program(&image, &stdio))).map_err(bug)?;
+    drop(stdio);
+    if let Some((at, error)) = failed {
         let _ = waitpid(Pid::from_raw(child), None);
-        let error = nix::Error::from_raw(i32::from_ne_bytes([a, b, c, d]));
-        return Err(explain(step, error, &image));
+        return Err(explain(at, error, &image));
     }
     let _ = client.send(&ToClient::Started, &[]);
-    report.step(Step::Run);
+    report.waiting(Step::Run);
     Ok(child)
 }
 
-const AT_DIRECTORY: u8 = 1;
-const AT_PROGRAM: u8 = 2;
-const AT_SETUP: u8 = 3;
+/// Where a program failed to start.
+#[derive(Clone, Copy)]
+enum At {
+    Setup,
+    Directory,
+    Program,
+}
 
-fn explain(step: u8, error: nix::Error, image: &Image) -> Failure {
+fn explain(at: At, error: nix::Error, image: &Image) -> Failure {
     let name = image.argv.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    match step {
-        AT_DIRECTORY => {
+    match at {
+        At::Directory => {
             let directory = image.directory.to_string_lossy();
             Failure::new(
                 Reason::BadDirectory,
                 format!("{directory}: {} (inside the namespace)", error.desc()),
             )
         }
-        AT_PROGRAM => Failure::new(Reason::Exec, format!("{name}: {} (inside the namespace)", error.desc())),
-        _ => Failure::new(Reason::Terminal, format!("the session could not be set up: {}", error.desc())),
+        At::Program => Failure::new(Reason::Exec, format!("{name}: {} (inside the namespace)", error.desc())),
+        At::Setup => {
+            Failure::new(Reason::Terminal, format!("the session could not be set up: {}", error.desc()))
+        }
     }
 }
 
 /// In the child, up to exec; returns only what went wrong.
-fn become_program(image: &Image, stdio: &Stdio, failed: BorrowedFd<'_>) -> (u8, nix::Error) {
+fn become_program(image: &Image, stdio: &Stdio) -> (At, nix::Error) {
     let setup = || {
         process::default_signals()?;
         // A session of its own: no controlling terminal is inherited, /dev/tty is not the caller's.
@@ -256,18 +251,18 @@ fn become_program(image: &Image, stdio: &Stdio, failed: BorrowedFd<'_>) -> (u8, 
         }
         umask(Mode::from_bits_truncate(0o022));
         usual_limits()?;
-        process::close_all_but(failed)
+        process::close_from(3)
     };
     if let Err(error) = setup() {
         let number = error.raw_os_error().map_or(nix::Error::EIO, nix::Error::from_raw);
-        return (AT_SETUP, number);
+        return (At::Setup, number);
     }
     // After everything is closed: no descriptor of ours can be a way out.
     let inside = chdir(image.directory.as_c_str()).and_then(|()| getcwd());
     match inside {
         Ok(directory) if directory.starts_with("/") => {}
-        Ok(_) => return (AT_DIRECTORY, nix::Error::ENOENT),
-        Err(error) => return (AT_DIRECTORY, error),
+        Ok(_) => return (At::Directory, nix::Error::ENOENT),
+        Err(error) => return (At::Directory, error),
     }
     let mut error = nix::Error::ENOENT;
     for candidate in &image.candidates {
@@ -278,7 +273,7 @@ fn become_program(image: &Image, stdio: &Stdio, failed: BorrowedFd<'_>) -> (u8, 
             Ok(never) => match never {},
         }
     }
-    (AT_PROGRAM, error)
+    (At::Program, error)
 }
 
 /// podsecd's own soft limits are not a session's: as systemd starts everybody (1024 descriptors, since select(2) takes
