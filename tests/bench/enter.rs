@@ -3,8 +3,9 @@
 
 use crate::figure::{Bound, Figure, Samples};
 use crate::helper::Spawner;
+use crate::random::Random;
 use podsec_tests::host;
-use podsec_tests::people::{ALICE, ROOT};
+use podsec_tests::people::{self, ALICE, ROOT};
 use std::time::Duration;
 
 /// Between two commands: for podsecd to make up what it keeps warm, and for what the last command left to the kernel to
@@ -26,13 +27,34 @@ fn way(name: &'static str, user: &'static str, argv: &[&str]) -> Way {
 /// What podsecd joins, and no more: the same seven.
 const KINDS: [&str; 7] = ["--user", "--mount", "--net", "--pid", "--ipc", "--uts", "--cgroup"];
 
-fn nsenter(name: &'static str, user: &'static str, before: &[&str], child: i32) -> Way {
+/// Of nsenter(1), up to the command.
+pub fn nsenter_arguments(child: i32) -> Vec<String> {
     let target = format!("--target={child}");
-    way(name, user, &[before, &["/usr/bin/nsenter", &target], &KINDS, &["--", "true"]].concat())
+    [&[target.as_str()], &KINDS[..], &["--"]].concat().into_iter().map(str::to_owned).collect()
+}
+
+fn nsenter(name: &'static str, user: &'static str, before: &[&str], child: i32) -> Way {
+    let arguments = nsenter_arguments(child);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    way(name, user, &[before, &["/usr/bin/nsenter"], &arguments, &["true"]].concat())
 }
 
 fn podsecctl(name: &'static str, user: &'static str) -> Way {
     way(name, user, &["/usr/bin/podsecctl", "enter", "--", "true"])
+}
+
+/// Makes sure that each way leads into the namespaces of that process, all of them.
+fn check(ways: &[Way], child: i32) {
+    let link = |kind: &str| std::fs::read_link(format!("/proc/{child}/ns/{kind}")).expect(kind);
+    let kinds = ["user", "mnt", "net", "pid", "ipc", "uts", "cgroup"];
+    let there: Vec<_> = kinds.map(|kind| link(kind).display().to_string()).into();
+    for way in ways {
+        let (_, argv) = way.argv.split_last().expect("true");
+        let mut command = people::command(way.user, &argv[0]);
+        command.args(&argv[1..]).arg("readlink").args(kinds.map(|kind| format!("/proc/self/ns/{kind}")));
+        let told = host::run(&mut command);
+        assert_eq!(told.split_whitespace().collect::<Vec<_>>(), there, "{}", way.name);
+    }
 }
 
 /// Times each way, taking turns in an order that is another each round.
@@ -41,15 +63,10 @@ fn race(ways: &[Way], rounds: usize) -> Vec<Samples> {
     let mut spawners = [ROOT, ALICE].map(|user| (user, Spawner::start(user, &commands)));
     let mut samples = vec![Samples::default(); ways.len()];
     let mut order: Vec<usize> = (0..ways.len()).collect();
-    let mut random = 0x9e37_79b9_7f4a_7c15_u64; // xorshift64, Marsaglia 2003: the same orders every run
+    let mut random = Random::new(0);
     const UNCOUNTED: usize = 5;
     for round in 0..rounds + UNCOUNTED {
-        for last in (1..order.len()).rev() {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            order.swap(last, (random % (last as u64 + 1)) as usize);
-        }
+        random.shuffle(&mut order);
         for &index in &order {
             std::thread::sleep(PAUSE);
             let user = ways[index].user;
@@ -63,16 +80,15 @@ fn race(ways: &[Way], rounds: usize) -> Vec<Samples> {
             eprintln!("  {} of {rounds}", round + 1 - UNCOUNTED);
         }
     }
+    for (way, samples) in ways.iter().zip(&samples) {
+        let [low, middle, high] = [0.1, 0.5, 0.9].map(|share| samples.quantile(share));
+        eprintln!("  {:<26} p10 {low:.2} p50 {middle:.2} p90 {high:.2} ms", way.name);
+    }
     samples
 }
 
 /// The first ways are podsec's, the next is the one that all are measured by, the rest are others.
-fn figures(
-    bench: &'static str,
-    ways: &[Way],
-    samples: &[Samples],
-    others_at_most: Option<f64>,
-) -> Vec<Figure> {
+fn figures(bench: &'static str, ways: &[Way], samples: &[Samples]) -> Vec<Figure> {
     let bare = ways.iter().position(|way| way.name == "nsenter").expect("nsenter");
     let mut figures = Vec::new();
     let against = |index: usize, share: f64, name: &str, by: usize| {
@@ -86,19 +102,15 @@ fn figures(
         eprintln!("  {}: {}", ways[index].name, samples[index].spread(&samples[bare]));
     }
     for by in bare + 1..ways.len() {
-        let figure = against(0, 0.5, ways[by].name, by);
-        figures.push(match others_at_most {
-            Some(ratio) => figure.bound(Bound::RatioAtMost(ratio)),
-            None => figure,
-        });
+        figures.push(against(0, 0.5, ways[by].name, by).bound(Bound::RatioAtMost(1.0)));
     }
     figures
 }
 
 /// With sudo and doas.
 pub fn on_throwaway(rounds: usize) -> Vec<Figure> {
-    configure("/etc/sudoers.d/podsec-bench", "alice ALL=(root) NOPASSWD: ALL\n");
-    configure("/etc/doas.conf", "permit nopass alice as root\n");
+    configure("/etc/sudoers.d/podsec-bench", "alice ALL=(root) NOPASSWD: ALL\n", 0o440);
+    configure("/etc/doas.conf", "permit nopass alice as root\n", 0o440);
     let child = host::child_pid();
     let ways = [
         podsecctl("podsecctl enter by alice", ALICE),
@@ -108,21 +120,47 @@ pub fn on_throwaway(rounds: usize) -> Vec<Figure> {
         nsenter("sudo nsenter", ALICE, &["/usr/bin/sudo", "-n"], child),
         way("true", ROOT, &["/bin/true"]),
     ];
+    check(&ways[..ways.len() - 1], child);
     let (ways, floor) = ways.split_at(ways.len() - 1);
     let samples = race(&[ways, floor].concat(), rounds);
-    let mut figures = figures("enter", ways, &samples, Some(1.0));
+    let mut figures = figures("enter", ways, &samples);
     figures.push(Figure::new("enter", "/bin/true p50, the floor", "ms", samples[ways.len()].median()));
     figures
 }
 
-/// With what needs systemd.
-pub fn on_systemd(_: usize) -> Vec<Figure> {
-    Vec::new()
+/// With what needs systemd. All of them ask polkit or PAM, which here say yes to alice at once.
+pub fn on_systemd(rounds: usize) -> Vec<Figure> {
+    configure("/etc/sudoers.d/podsec-bench", "alice ALL=(root) NOPASSWD: ALL\n", 0o440);
+    configure("/etc/doas.conf", "permit nopass alice as root\n", 0o440);
+    let yes = "polkit.addRule(function(action, subject) {\n\
+               \u{20}   if (subject.user == 'alice') { return polkit.Result.YES; }\n\
+               });\n";
+    configure("/etc/polkit-1/rules.d/10-podsec-bench.rules", yes, 0o644);
+    let child = host::child_pid();
+    let ways = [
+        podsecctl("podsecctl enter by alice", ALICE),
+        podsecctl("podsecctl enter by root", ROOT),
+        nsenter("nsenter", ROOT, &[], child),
+        nsenter("doas nsenter", ALICE, &["/usr/bin/doas", "-n"], child),
+        nsenter("sudo nsenter", ALICE, &["/usr/bin/sudo", "-n"], child),
+        nsenter("sudo-rs nsenter", ALICE, &["/usr/bin/sudo-rs", "-n"], child),
+        nsenter("pkexec nsenter", ALICE, &["/usr/bin/pkexec"], child),
+        nsenter(
+            "machinectl nsenter",
+            ALICE,
+            &["/usr/bin/machinectl", "--quiet", "shell", "root@.host"],
+            child,
+        ),
+        nsenter("run0 nsenter", ALICE, &["/usr/bin/run0", "--no-ask-password"], child),
+    ];
+    check(&ways, child);
+    let samples = race(&ways, rounds);
+    figures("enter-systemd", &ways, &samples)
 }
 
 /// A file that only root may change, on a host that is thrown away.
-fn configure(path: &str, text: &str) {
+fn configure(path: &str, text: &str, mode: u32) {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::write(path, text).expect(path);
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o440)).expect(path);
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect(path);
 }

@@ -139,6 +139,11 @@ fn round(value: f64) -> f64 {
 pub struct Samples(Vec<f64>);
 
 impl Samples {
+    /// None yet.
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
     /// One more.
     pub fn push(&mut self, value: f64) {
         self.0.push(value);

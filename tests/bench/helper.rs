@@ -1,6 +1,7 @@
 //! Parts of a benchmark that run as somebody else: this program again, after it has become that user once. Each reads
 //! lines and answers each with a line; it ends with its input.
 
+use crate::{crowd, fair, rpc};
 use podsec_tests::people;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -18,6 +19,13 @@ pub fn install() {
 pub fn main(kind: &str, arguments: &[String]) {
     match kind {
         "spawn" => spawn(arguments),
+        "echo" => rpc::echo(&arguments[0]),
+        "one-process" => rpc::one_process(&arguments[0]),
+        "probe" => crowd::probe(),
+        "hold" => crowd::hold(arguments[0].parse().expect("a count")),
+        "flood" => fair::flood(),
+        "stall" => fair::stall(),
+        "garbage" => fair::garbage(),
         other => panic!("no helper {other}"),
     }
 }
@@ -34,6 +42,14 @@ impl Helper {
     pub fn start(user: &str, kind: &str, arguments: &[String]) -> Self {
         let mut command = people::command(user, PROGRAM);
         Self::run(command.args(["--helper", kind]).args(arguments))
+    }
+
+    /// Starts one as a user that has no account: only his uid matters.
+    pub fn start_uid(uid: u32, kind: &str, arguments: &[String]) -> Self {
+        let mut command = Command::new("/usr/bin/setpriv");
+        command.args([format!("--reuid={uid}"), format!("--regid={uid}")]);
+        command.args(["--clear-groups", "--reset-env", "--", PROGRAM, "--helper", kind]).args(arguments);
+        Self::run(command.current_dir("/"))
     }
 
     fn run(command: &mut Command) -> Self {

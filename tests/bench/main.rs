@@ -5,9 +5,15 @@
 
 #![forbid(unsafe_code)]
 
+mod crowd;
 mod enter;
+mod fair;
 mod figure;
 mod helper;
+mod memory;
+mod random;
+mod rpc;
+mod stream;
 
 use clap::Parser;
 use figure::Figure;
@@ -39,7 +45,14 @@ struct Bench {
 }
 
 /// On the throwaway host.
-const BENCHES: &[Bench] = &[Bench { name: "enter", rounds: 250, run: enter::on_throwaway }];
+const BENCHES: &[Bench] = &[
+    Bench { name: "enter", rounds: 250, run: enter::on_throwaway },
+    Bench { name: "rpc", rounds: 100, run: rpc::run },
+    Bench { name: "stream", rounds: 9, run: stream::run },
+    Bench { name: "connections", rounds: 200, run: crowd::run },
+    Bench { name: "memory", rounds: 1000, run: memory::run },
+    Bench { name: "fair", rounds: 200, run: fair::run },
+];
 
 /// On the systemd host, which has ways in that need systemd.
 const SYSTEMD: Bench = Bench { name: "enter-systemd", rounds: 100, run: enter::on_systemd };
@@ -56,7 +69,10 @@ fn main() -> ExitCode {
     }
     let wanted = |bench: &Bench| arguments.name.as_deref().is_none_or(|name| name == bench.name);
     match std::env::var("PODSEC_HOST").as_deref() {
-        Ok("systemd") => measure(&[&SYSTEMD], &arguments),
+        Ok("systemd") => {
+            host::run(Command::new("/usr/bin/systemctl").args(["start", "podsec-u7s"]));
+            measure(&[&SYSTEMD], &arguments)
+        }
         Ok(_) => {
             host::up();
             measure(&BENCHES.iter().filter(|bench| wanted(bench)).collect::<Vec<_>>(), &arguments)
@@ -99,6 +115,11 @@ fn measure(benches: &[&Bench], arguments: &Arguments) -> ExitCode {
     for bench in benches {
         let rounds = arguments.rounds.unwrap_or(bench.rounds) as usize;
         eprintln!("{}: {rounds} rounds", bench.name);
+        if bench.name != SYSTEMD.name {
+            // Each begins with a podsecd that has done nothing yet.
+            host::stop_daemon("TERM");
+            host::start_daemon(None);
+        }
         for figure in (bench.run)(rounds) {
             ok &= figure::show(&figure, arguments.json);
         }

@@ -17,9 +17,28 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 /// A connection to podsecd as whoever this process is.
 pub async fn connect() -> Result<Channel, tonic::transport::Error> {
+    connect_to(SOCKET).await
+}
+
+/// A connection to whatever listens there.
+pub async fn connect_to(path: &'static str) -> Result<Channel, tonic::transport::Error> {
     let connector =
-        tower::service_fn(|_| async { tokio::net::UnixStream::connect(SOCKET).await.map(TokioIo::new) });
+        tower::service_fn(
+            move |_| async move { tokio::net::UnixStream::connect(path).await.map(TokioIo::new) },
+        );
     Endpoint::from_static("http://podsecd").connect_with_connector(connector).await
+}
+
+/// A client's side of a connection that is there already.
+pub async fn over(stream: std::os::unix::net::UnixStream) -> Channel {
+    stream.set_nonblocking(true).expect("non-blocking");
+    let mut stream = Some(TokioIo::new(tokio::net::UnixStream::from_std(stream).expect("a socket")));
+    let connector = tower::service_fn(move |_| {
+        let stream = stream.take();
+        async { stream.ok_or(std::io::Error::from(std::io::ErrorKind::NotConnected)) }
+    });
+    let endpoint = Endpoint::from_static("http://podsecd");
+    endpoint.connect_with_connector(connector).await.expect("podsecd")
 }
 
 /// Who am I?
