@@ -27,6 +27,11 @@ fn filter(list: &AuditList) -> Result<v1::AuditFilter, Failure> {
         None => None,
         Some(user) => Some(users::uid(user).ok_or_else(|| Failure::NoUser(user.clone()))?),
     };
+    if let (Some(since), Some(until)) = (list.since, list.until)
+        && since >= until
+    {
+        return Err(Failure::Usage("--until is not after --since: no record can be between".into()));
+    }
     let last = list.last.unwrap_or(if list.follow { LAST_WHEN_FOLLOWING } else { 0 });
     Ok(v1::AuditFilter {
         uid,
@@ -208,6 +213,8 @@ mod tests {
             filter(&AuditList { follow: true, last: Some(0), ..AuditList::default() }).unwrap().last,
             0
         );
+        let backwards = AuditList { since: Some(2), until: Some(2), ..AuditList::default() };
+        assert!(matches!(filter(&backwards), Err(Failure::Usage(_))));
         assert!(matches!(
             filter(&AuditList { user: Some("no one".into()), ..list }),
             Err(Failure::NoUser(_))
