@@ -41,7 +41,7 @@ fn identity(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> Option<(
 fn run(uid: u32, gid: u32) -> Result<(), Box<dyn Error>> {
     process::forbid_inspection()?;
     let channel = Channel::from(process::take_stdin());
-    process::close_all_but(channel.as_fd())?;
+    process::close_from(3)?;
     // Before the filter, which lets no epoll instance be made.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     sandbox::enter(uid, gid)?;
@@ -56,8 +56,8 @@ fn run(uid: u32, gid: u32) -> Result<(), Box<dyn Error>> {
         let limits = Limits::default();
         let gate = Gate::new(channel, limits.grace)?;
         let stream = tokio::net::UnixStream::from_std(UnixStream::from(connection))?;
-        serve(stream, gate, limits, reflection).await;
-        Ok(())
+        // As a task among the others: tokio looks at epoll once more for every wake-up of the outermost future.
+        Ok(tokio::spawn(serve(stream, gate, limits, reflection)).await?)
     })
 }
 
