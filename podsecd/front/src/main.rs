@@ -11,7 +11,6 @@ use podsecd_front::sandbox;
 use podsecd_front::serve::{Limits, serve};
 use std::error::Error;
 use std::io::Write as _;
-use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
