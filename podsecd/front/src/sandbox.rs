@@ -4,7 +4,8 @@
 //! Each wall stands by itself, also without systemd around it. Must not be undone: nothing in here has a reverse.
 
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, Scope,
+    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
+    RulesetStatus, Scope,
 };
 use podsec_sys::credentials::{self, Account};
 use podsec_sys::nix::libc;
@@ -90,16 +91,16 @@ pub fn limit() -> io::Result<()> {
 ///
 /// # Errors
 /// landlock_create_ruleset(2), landlock_restrict_self(2)
-pub fn close_file_system() -> Result<(), SandboxError> {
+pub fn close_file_system() -> Result<RulesetStatus, SandboxError> {
     const NEWEST: ABI = ABI::V10;
-    Ruleset::default()
+    let restricted = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(NEWEST))?
         .handle_access(AccessNet::from_all(NEWEST))?
         .scope(Scope::from_all(NEWEST))?
         .create()?
         .restrict_self()?;
-    Ok(())
+    Ok(restricted.ruleset)
 }
 
 /// Only the calls that serving needs (syscalls(2)); any other ends the process at once, since whoever makes one is
