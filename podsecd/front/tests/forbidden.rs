@@ -120,12 +120,6 @@ const ATTEMPTS: &[Attempt] = &[
     })
     .stopped_by(Walls::Drop, Errno::EPERM),
     attempt("be dumpable", || Ok(nix::sys::prctl::set_dumpable(true)?)),
-    attempt("raise a limit", || {
-        use nix::sys::resource::{Resource, setrlimit};
-        setrlimit(Resource::RLIMIT_NOFILE, 32, 32)?;
-        Ok(setrlimit(Resource::RLIMIT_NOFILE, 33, 33)?)
-    })
-    .stopped_by(Walls::Drop, Errno::EPERM),
     attempt("ioctl", || {
         podsec_sys::terminal::size(&io::stderr()).map(drop).or_else(|error| {
             if error.raw_os_error() == Some(Errno::ENOTTY as i32) { Ok(()) } else { Err(error) }
