@@ -87,6 +87,9 @@ fn a_refusal_is_a_sentence_and_a_status() {
     let (_, _, said) = run(&fake, &["port", "list", "--json"]);
     let error: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!(error["error"]["reason"], "not-authorised");
+    let (status, _, said) = run(&fake, &["port", "add", "80:80", "--json"]);
+    let error: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((status, &error["error"]["reason"]), (2, &"usage".into()));
     let (status, _, said) = run(&fake, &["audit", "--follow", "--json"]);
     assert_eq!(status, 76, "a record of two lines: {said}");
 }
@@ -247,11 +250,15 @@ struct OnTerminal {
 impl OnTerminal {
     /// With all three standard descriptors on it, but for what the shell redirects.
     fn start(fake: &Fake, arguments: &[&str], redirect: &str) -> Self {
+        Self::start_by(&["--ctty"], fake, arguments, redirect)
+    }
+
+    fn start_by(setsid: &[&str], fake: &Fake, arguments: &[&str], redirect: &str) -> Self {
         let (leader, follower) = terminal::open(30, 100).unwrap();
         let copy = || follower.try_clone().unwrap();
         let script = format!("exec \"$@\" {redirect}");
         let mut command = Command::new("/usr/bin/setsid");
-        command.args(["--ctty", "sh", "-c", &script, "sh", env!("CARGO_BIN_EXE_podsecctl"), "--socket"]);
+        command.args(setsid).args(["sh", "-c", &script, "sh", env!("CARGO_BIN_EXE_podsecctl"), "--socket"]);
         command.arg(fake.socket()).args(arguments).env("TERM", "vt100");
         let child = command.stdin(copy()).stdout(copy()).stderr(copy()).spawn().unwrap();
         podsec_sys::socket::set_nonblocking(&leader, true).unwrap();
@@ -379,16 +386,20 @@ fn a_terminal_that_goes_away_ends_the_session() {
         return;
     }
     let fake = Fake::start();
-    let mut session = OnTerminal::whole(&fake, &["enter", "--", "sh", "-c", "echo up; cat"]);
-    session.see("up");
-    let OnTerminal { leader, child, .. } = &mut session;
-    *leader = File::open("/dev/null").unwrap();
-    let mut ended = None;
-    eventually("end", || {
-        ended = child.try_wait().unwrap();
-        ended.is_some()
-    });
-    assert_eq!(ended.unwrap().code(), Some(129));
+    // the kernel says so by SIGHUP only to whom the terminal controls
+    for setsid in [&["--ctty"][..], &[]] {
+        let arguments = ["enter", "--", "sh", "-c", "echo up; cat"];
+        let mut session = OnTerminal::start_by(setsid, &fake, &arguments, "");
+        session.see("up");
+        eventually("raw mode", || session.is_raw());
+        session.leader = File::open("/dev/null").unwrap();
+        let mut ended = None;
+        eventually("end", || {
+            ended = session.child.try_wait().unwrap();
+            ended.is_some()
+        });
+        assert_eq!(ended.unwrap().code(), Some(129), "{setsid:?}");
+    }
 }
 
 #[test]
@@ -434,6 +445,16 @@ fn a_terminal_can_be_asked_for_where_there_is_none() {
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(said.starts_with("all\r\n") || said.contains("all\r\n24 80\r\n"), "{said}");
     assert!(said.ends_with("typedend\r\n"), "{said:?}");
+    // nobody sees it any more: it ends, as it would on a pipe of its own
+    let mut child = fake
+        .podsecctl(&["enter", "-t", "--", "yes"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdout.take().unwrap().read_exact(&mut [0; 10]).unwrap();
+    eventually("end", || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), Some(141));
 }
 
 #[test]
