@@ -1,5 +1,14 @@
 //! Whole conversations of a client, a front and a pretended gate and worker.
 
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says so by ending"
+)]
+
 mod common;
 
 use common::{Stage, accept, answer, client, hung_up, limits, next, reply, request, start, until_closed};

@@ -3,6 +3,13 @@
 //! same attempt goes through, so a refusal is the wall's.
 
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says so by ending"
+)]
 
 use landlock::RulesetStatus;
 use nix::errno::Errno;

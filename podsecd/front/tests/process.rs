@@ -1,6 +1,13 @@
 //! The program itself, in its cage: what the kernel says of it, and that it serves from in there.
 
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says so by ending"
+)]
 
 mod common;
 

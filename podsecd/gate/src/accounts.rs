@@ -64,8 +64,11 @@ impl Accounts {
         if stamps == self.stamps {
             return;
         }
-        // A file that cannot be read gives nobody any role.
-        let [passwd, group] = FILES.map(|file| std::fs::read_to_string(file).unwrap_or_default());
+        // A file that cannot be read gives nobody any role, and is read again next time: there may be no descriptor left
+        // just now.
+        let files = FILES.map(std::fs::read_to_string);
+        self.stamps = if files.iter().all(Result::is_ok) { stamps } else { Default::default() };
+        let [passwd, group] = files.map(Result::unwrap_or_default);
         let gid = |name: &str| entry(&group, name).and_then(|fields| number(&fields, 2));
         self.cluster_user =
             entry(&passwd, &self.names.cluster_user).and_then(|fields| cluster_user(&fields, &group));
@@ -78,7 +81,6 @@ impl Accounts {
         };
         let front = entry(&passwd, &self.names.front);
         self.front = front.and_then(|fields| Some((number(&fields, 2)?, number(&fields, 3)?)));
-        self.stamps = stamps;
     }
 }
 

@@ -96,10 +96,14 @@ pub struct Audit {
     file: File,
     end: File,
     head: Head,
+    /// Id of the operation whose outcome is the last line of an earlier podsecd.
+    ended: String,
     journal: Option<UnixDatagram>,
     writable: bool,
 }
 
+/// No line is longer: every part of a record is bounded.
+const LINE: usize = 8 * 1024;
 const JOURNAL: &str = "/run/systemd/journal/socket";
 
 impl Audit {
@@ -128,6 +132,7 @@ impl Audit {
             file: open_log(&config.path)?,
             head: read_end(&end),
             end,
+            ended: String::new(),
             journal: None,
             writable: true,
         };
@@ -146,19 +151,36 @@ impl Audit {
     }
 
     /// A crash may have cut the last line, or come between the line and the note of the chain's end. The line
-    /// counts if it is whole and follows; a torn one is ended, so that the next record has a line of its own.
+    /// counts if it is whole and follows. A torn one never counted: it is taken back, and told in a record, so that
+    /// the chain stays whole. Had it been a whole one that somebody cut, the chain would go on after it, with a gap.
     fn catch_up(&mut self) -> io::Result<()> {
         let length = self.file.metadata()?.len();
         let mut tail = Vec::new();
         self.file.seek(SeekFrom::Start(length.saturating_sub(64 * 1024)))?;
         (&self.file).take(64 * 1024).read_to_end(&mut tail)?;
-        if tail.last().is_some_and(|&byte| byte != b'\n') {
-            self.file.write_all(b"\n")?;
+        let whole = tail.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        let torn = tail.split_off(whole);
+        let mut lines = tail.split(|&byte| byte == b'\n');
+        if let Some(last) = lines.rfind(|line| audit::link(line).is_ok()) {
+            self.ended = ended(last).unwrap_or_default().to_owned();
+            if let Ok((head, _)) = audit::link(last)
+                && head.seq > self.head.seq
+            {
+                self.head = head;
+            }
         }
-        let last = tail.split(|&byte| byte == b'\n').rfind(|line| audit::link(line).is_ok());
-        match last.and_then(|line| audit::link(line).ok()) {
-            Some((head, _)) if head.seq > self.head.seq => self.head = head,
-            _ => {}
+        if torn.len() > LINE {
+            // Nothing of ours; it stays, and the next record has a line of its own.
+            return self.file.write_all(b"\n");
+        }
+        if !torn.is_empty() {
+            self.file.set_len(length - torn.len() as u64)?;
+            let nobody = Peer { uid: 0, gid: 0, groups: Vec::new(), pid: 0, login_uid: None };
+            let torn = audit::escape(&torn);
+            let record = denial(&nobody, Roles::NONE, "", torn.clone(), "torn-line");
+            if let Err(error) = self.append(&Record { phase: Phase::Recovered, ..record }) {
+                eprintln!("podsecd: a crash had cut the last line of the audit ({torn}): {error}");
+            }
         }
         Ok(())
     }
@@ -207,12 +229,12 @@ impl Audit {
         Ok(())
     }
 
-    /// Writes the intent and remembers the operation.
+    /// Writes the intent and remembers the operation, with the number that its intent will have.
     ///
     /// # Errors
     /// as [`Audit::append`]
     pub fn begin(&mut self, open: &Open) -> io::Result<()> {
-        let bytes = postcard::to_stdvec(open).map_err(io::Error::other)?;
+        let bytes = postcard::to_stdvec(&(self.head.seq + 1, open)).map_err(io::Error::other)?;
         let path = self.operations.join(&open.id);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         let result = file.write_all(&bytes).and_then(|()| self.append(&open.record(Phase::Intent)));
@@ -233,7 +255,7 @@ impl Audit {
         std::fs::remove_file(self.operations.join(&open.id))
     }
 
-    /// What the last podsecd left open.
+    /// What the last podsecd left open: an intent was written, and no outcome.
     ///
     /// # Errors
     /// readdir(3)
@@ -241,14 +263,21 @@ impl Audit {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.operations)? {
             let path = entry?.path();
-            match postcard::from_bytes(&std::fs::read(&path)?) {
-                Ok(open) => found.push(open),
-                // Cut by a crash before its intent was written.
-                Err(_) => std::fs::remove_file(&path)?,
+            match postcard::from_bytes::<(u64, Open)>(&std::fs::read(&path)?) {
+                Ok((seq, open)) if seq <= self.head.seq && open.id != self.ended => found.push(open),
+                // A crash came before its intent was written, so nothing was done; or right after its outcome was.
+                _ => std::fs::remove_file(&path)?,
             }
         }
         Ok(found)
     }
+}
+
+/// The id of the operation whose outcome this line is; the order of its fields is that of [`Record::line`].
+fn ended(line: &[u8]) -> Option<&str> {
+    let (_, rest) = std::str::from_utf8(line).ok()?.split_once(r#","phase":""#)?;
+    let (phase, rest) = rest.split_once('"')?;
+    rest.strip_prefix(r#","id":""#)?.split('"').next().filter(|_| phase != Phase::Intent.name())
 }
 
 fn open_log(path: &Path) -> io::Result<File> {
@@ -362,7 +391,38 @@ mod tests {
         Audit::open(&config).unwrap().end(&a, &a.record(Phase::Recovered)).unwrap();
         let text = std::fs::read_to_string(&config.path).unwrap();
         assert_eq!(text.lines().count(), 3, "{text}");
-        assert_eq!(audit::link(text.lines().last().unwrap().as_bytes()).unwrap().0.seq, 6);
+        assert!(
+            text.lines().nth(1).unwrap().contains(r#""target":"{\"seq\":6,\"ti","reason":"torn-line""#),
+            "{text}"
+        );
+        assert_eq!(verify(&[&rotated, &config.path.with_extension("jsonl.0"), &config.path]), Ok(7));
+        // a whole line that was cut is no torn one: it had been counted
+        podsec_sys::file::replace(&config.path, &text.as_bytes()[..text.len() - 9], 0o600).unwrap();
+        Audit::open(&config).unwrap();
+        let broken = verify(&[&rotated, &config.path.with_extension("jsonl.0"), &config.path]);
+        assert_eq!(broken.unwrap_err(), (7, audit::LinkError::Missing));
+    }
+
+    #[test]
+    fn a_crash_between_two_writes_neither_adds_nor_loses_an_outcome() {
+        let Some((_place, config)) = place("between") else { return };
+        let mut audit = Audit::open(&config).unwrap();
+        let (a, b) = (open_operation("a"), open_operation("b"));
+        let left = || {
+            let audit = Audit::open(&config).unwrap();
+            audit.left_open().unwrap().into_iter().map(|open| open.id).collect::<Vec<_>>()
+        };
+        // b is remembered, and its intent not yet written
+        audit.begin(&a).unwrap();
+        let path = config.state.join("operations/b");
+        podsec_sys::file::replace(&path, &postcard::to_stdvec(&(2_u64, &b)).unwrap(), 0o600).unwrap();
+        assert_eq!(left(), ["a"]);
+        assert!(!path.exists());
+        // the outcome of a is written, and a not yet forgotten
+        let remembered = std::fs::read(config.state.join("operations/a")).unwrap();
+        audit.end(&a, &a.record(Phase::Done)).unwrap();
+        podsec_sys::file::replace(&config.state.join("operations/a"), &remembered, 0o600).unwrap();
+        assert!(left().is_empty());
     }
 
     #[test]

@@ -17,7 +17,8 @@ pub struct Child {
     pub channel: Channel,
     /// The process.
     pub process: OwnedFd,
-    pid: i32,
+    /// By which a later podsecd finds it again: pid, and start time in clock ticks (proc_pid_stat(5), field 22).
+    pub trace: (i32, u64),
 }
 
 impl Child {
@@ -30,12 +31,8 @@ impl Child {
         ours.set_nonblocking()?;
         let pid = process::start(&Path::new(LIBEXEC).join(program), arguments, theirs.as_fd())?;
         // It cannot have been reaped yet: only this thread reaps.
-        Ok(Self { channel: ours, process: process::open(pid)?, pid })
-    }
-
-    /// By which a later podsecd finds it again: pid, and start time in clock ticks (proc_pid_stat(5), field 22).
-    pub fn trace(&self) -> (i32, u64) {
-        (self.pid, start_time(self.pid).unwrap_or_default())
+        let trace = (pid, start_time(pid).unwrap_or_default());
+        Ok(Self { channel: ours, process: process::open(pid)?, trace })
     }
 
     /// SIGKILL. It may run as another user by now, hence `CAP_KILL`.

@@ -1,5 +1,6 @@
 //! How many refusals of one uid are recorded one by one. A flood of them must neither fill the disk nor go unseen,
-//! so what is over the limit is counted and said in one record a minute.
+//! so what is over the limit is counted and said in one record a minute. The same becomes of what could not be written
+//! because the disk was full.
 
 use podsec_policy::audit::Record;
 use std::collections::BTreeMap;
@@ -30,15 +31,26 @@ impl Denials {
 
     /// Gives back the record if it is to be written, else counts it.
     pub fn admit(&mut self, record: Record, now: Instant) -> Option<Record> {
-        let fresh = Window { began: now, written: 0, suppressed: 0, last: None };
-        let window = self.windows.entry(record.uid).or_insert(fresh);
-        if window.written < self.per_minute {
+        let per_minute = self.per_minute;
+        let window = self.window(record.uid, now);
+        if window.written < per_minute {
             window.written += 1;
             return Some(record);
         }
-        window.suppressed += 1;
-        window.last = Some(record);
+        self.unwritten(record, now);
         None
+    }
+
+    /// Counts a record, or a summary, that is not in the audit.
+    pub fn unwritten(&mut self, record: Record, now: Instant) {
+        let window = self.window(record.uid, now);
+        window.suppressed += record.suppressed.unwrap_or(1);
+        window.last = Some(record);
+    }
+
+    fn window(&mut self, uid: u32, now: Instant) -> &mut Window {
+        let fresh = Window { began: now, written: 0, suppressed: 0, last: None };
+        self.windows.entry(uid).or_insert(fresh)
     }
 
     /// The summaries of minutes that are over.
@@ -98,5 +110,21 @@ mod tests {
         );
         assert!(denials.admit(record(7), start + WINDOW).is_some());
         assert!(denials.flush().is_empty());
+    }
+
+    #[test]
+    fn counts_what_could_not_be_written() {
+        let (mut denials, start) = (Denials::new(2), Instant::now());
+        for _ in 0..3 {
+            if let Some(record) = denials.admit(record(7), start) {
+                denials.unwritten(record, start);
+            }
+        }
+        let due = denials.due(start + WINDOW);
+        assert_eq!(due.iter().map(|record| record.suppressed).collect::<Vec<_>>(), [Some(3)]);
+        // nor could the summary
+        due.into_iter().for_each(|record| denials.unwritten(record, start + WINDOW));
+        denials.unwritten(record(7), start + WINDOW);
+        assert_eq!(denials.flush()[0].suppressed, Some(4));
     }
 }

@@ -171,6 +171,13 @@ pub fn next_length(socket: &impl AsFd) -> io::Result<usize> {
     }
 }
 
+/// Has the other side closed, with nothing left to read? Does not wait.
+#[must_use]
+pub fn has_ended(socket: &impl AsFd) -> bool {
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    matches!(socket::recv(socket.as_fd().as_raw_fd(), &mut [0], flags), Ok(0) | Err(nix::Error::ECONNRESET))
+}
+
 /// Reads and writes of this descriptor return `WouldBlock` instead of waiting. The flag belongs to the open file,
 /// so it holds for every process that shares it.
 ///
@@ -259,6 +266,17 @@ mod tests {
         assert_eq!(receive(&d, &mut buffer).unwrap().0, 7);
         drop(a);
         assert_eq!(receive(&b, &mut buffer).unwrap().0, 0);
+    }
+
+    #[test]
+    fn tells_an_end_from_silence() {
+        let (a, b) = pair().unwrap();
+        assert!(!has_ended(&b));
+        send(&a, b"x", &[]).unwrap();
+        drop(a);
+        assert!(!has_ended(&b), "there is something to read");
+        receive(&b, &mut [0; 8]).unwrap();
+        assert!(has_ended(&b));
     }
 
     #[test]

@@ -107,14 +107,6 @@ impl Channel {
         self.receive()
     }
 
-    /// A second handle on the same end.
-    ///
-    /// # Errors
-    /// dup(2)
-    pub fn try_clone(&self) -> io::Result<Self> {
-        self.0.try_clone().map(Self)
-    }
-
     /// See [`socket::set_nonblocking`].
     ///
     /// # Errors

@@ -49,7 +49,17 @@ pub struct Target {
     pub pid: i32,
     /// The process itself.
     pub process: OwnedFd,
-    own: Vec<(Kind, u64)>,
+}
+
+/// The namespaces that podsec itself lives in, by inode.
+#[derive(Debug)]
+pub struct Host(Vec<(Kind, u64)>);
+
+impl Host {
+    /// Before anything is entered.
+    pub fn look() -> Self {
+        Self(Kind::ALL.into_iter().filter_map(|kind| Some((kind, inode(&Facts::own(), kind)?))).collect())
+    }
 }
 
 /// A namespace of the target, and whether it is apart from the host's.
@@ -69,9 +79,7 @@ impl Target {
         if read_pid(&state.path().join("ready"), uid)? != Some(child) {
             return Err(Reason::NamespaceStarting.into());
         }
-        let own =
-            Kind::ALL.into_iter().filter_map(|kind| Some((kind, inode(&Facts::own(), kind)?))).collect();
-        Ok(Self { pid, process, own })
+        Ok(Self { pid, process })
     }
 
     /// Moves this process into the target's control group, so that the session is limited, counted and ended with
@@ -94,12 +102,12 @@ impl Target {
     ///
     /// # Errors
     /// [`Reason::OwnerMismatch`], [`Reason::NamespaceMixed`], [`Reason::NamespaceGone`]
-    pub fn judge(&self, uid: u32) -> Result<Vec<Found>, Failure> {
+    pub fn judge(&self, uid: u32, host: &Host) -> Result<Vec<Found>, Failure> {
         let facts = Facts::of(self.pid);
         let mut found: Vec<Found> = Vec::new();
         for kind in Kind::ALL {
             let namespace = Namespace::open(&facts, kind).map_err(|_| self.gone_or(Reason::OwnerMismatch))?;
-            let shared = self.own.iter().any(|&(own, inode)| own == kind && inode == namespace.inode());
+            let shared = host.0.contains(&(kind, namespace.inode()));
             found.push((kind, namespace, !shared));
         }
         // What was opened belongs to the held process only if that still lives.
@@ -157,7 +165,7 @@ pub fn enter(
     report.step(Step::Become);
     become_user(user)?;
     report.step(Step::Judge);
-    let found = target.judge(user.uid)?;
+    let found = target.judge(user.uid, &report.host)?;
     before()?;
     report.step(Step::Join);
     target.join(&found)

@@ -26,7 +26,7 @@ pub fn run(job: &Job, report: &mut Report) -> Result<Reply, Failure> {
     report.step(Step::Judge);
     let found = target.and_then(|target| {
         inspection.child_pid = u32::try_from(target.pid).unwrap_or(0);
-        let found = target.judge(uid)?;
+        let found = target.judge(uid, &report.host)?;
         Ok((target, found))
     });
     report.waiting(Step::Api);

@@ -47,18 +47,20 @@ fn run() -> Result<(), WireError> {
     let gate = Channel::from(process::take_stdin());
     process::close_on_exec_from(3)?;
     member::warm_up();
+    let host = cluster::Host::look();
     // The gate ended, or had no use for this worker.
     let Some((question, _)) = gate.receive::<ToWorker>()? else { return Ok(()) };
     let ToWorker::Check { uid, roles, administrators } = question else { return Ok(()) };
     gate.send(&FromWorker::Checked(member::check(uid, roles, &administrators)), &[])?;
     let Some((ToWorker::Go(job), descriptors)) = gate.receive::<ToWorker>()? else { return Ok(()) };
-    work(&gate, *job, descriptors)
+    work(gate, host, *job, descriptors)
 }
 
-/// The way back to the gate (steps and outcome) and to the front (replies).
+/// The way back to the gate (steps and outcome) and to the front (replies), and where this started.
 struct Report {
     gate: Channel,
     front: Channel,
+    host: cluster::Host,
     step: Step,
 }
 
@@ -105,11 +107,10 @@ impl Report {
     }
 }
 
-fn work(gate: &Channel, job: Job, descriptors: Vec<OwnedFd>) -> Result<(), WireError> {
+fn work(gate: Channel, host: cluster::Host, job: Job, descriptors: Vec<OwnedFd>) -> Result<(), WireError> {
     let mut descriptors = descriptors.into_iter();
     let Some(front) = descriptors.next() else { return Ok(()) };
-    let gate = gate.try_clone()?;
-    let mut report = Report { gate, front: front.into(), step: Step::Confine };
+    let mut report = Report { gate, front: front.into(), host, step: Step::Confine };
     let client = descriptors.next().map(Channel::from);
     let result = confine(&job.operation).and_then(|()| match (&job.operation, client) {
         (Operation::Enter(enter), Some(client)) => {

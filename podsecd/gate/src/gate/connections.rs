@@ -5,7 +5,13 @@ use super::*;
 impl Gate {
     pub(super) fn accept_requests(&mut self) {
         for _ in 0..BATCH {
-            let Some((connection, caller)) = self.accept(|listeners| &listeners.requests) else { return };
+            let Some(connection) = self.accept(|listeners| &listeners.requests) else { return };
+            // Everybody waits in one queue, so a flood has to be taken out of it as fast as it comes in: whoever has
+            // left without a word, or has too many connections, gets no further look.
+            if socket::has_ended(&connection) {
+                continue;
+            }
+            let caller = Caller::glance(&connection);
             let of_uid = self.connections_of(caller.peer.uid);
             let all = self.fronts.len() + self.waiting.len();
             if of_uid >= self.config.limits.connections_per_uid || all >= self.config.limits.connections {
@@ -13,16 +19,14 @@ impl Gate {
                 self.deny(&caller, "", String::new(), Reason::ConnectionLimit);
                 continue;
             }
+            let caller = caller.identify(&connection, &self.own, self.config.pidfd);
             self.waiting.push_back((connection, caller));
         }
     }
 
-    pub(super) fn accept(&mut self, which: impl FnOnce(&Listeners) -> &OwnedFd) -> Option<(OwnedFd, Caller)> {
+    pub(super) fn accept(&mut self, which: impl FnOnce(&Listeners) -> &OwnedFd) -> Option<OwnedFd> {
         match socket::accept(which(self.listeners.as_ref()?)) {
-            Ok(connection) => {
-                let caller = Caller::identify(&connection, &self.own, self.config.pidfd);
-                Some((connection, caller))
-            }
+            Ok(connection) => Some(connection),
             Err(error) => {
                 if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted) {
                     // EMFILE, ENFILE, ENOMEM: whoever waits goes on waiting, and the loop must not spin meanwhile.
@@ -43,6 +47,8 @@ impl Gate {
 
     /// Gives waiting connections their fronts; first to whom has the fewest, so that nobody waits behind a flood.
     pub(super) fn serve_waiting(&mut self) {
+        // Nobody reads the answer any more: a front would be started for nothing.
+        self.waiting.retain(|(connection, _)| !socket::has_ended(connection));
         while !self.waiting.is_empty() {
             let cold = self.warm_fronts.is_empty();
             let front = match self.warm_fronts.pop() {

@@ -9,15 +9,15 @@ use crate::accounts::Accounts;
 use crate::audit::{Audit, Open, denial, now};
 use crate::child::{self, Child};
 use crate::denials::Denials;
-use crate::identify::{Caller, Own};
+use crate::identify::{Caller, Own, is_starved};
 use crate::notify::Listeners;
+use podsec_policy::Operation;
 use podsec_policy::audit::{Phase, Record, escape, hex};
 use podsec_policy::config::Config;
 use podsec_policy::operation::Method;
 use podsec_policy::peer::Roles;
 use podsec_policy::reason::Reason;
 use podsec_policy::rules::{By, Permit, authorize};
-use podsec_policy::{Operation, Role};
 use podsec_sys::nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use podsec_sys::nix::sys::signal::Signal;
 use podsec_sys::nix::sys::signalfd::SignalFd;
@@ -47,7 +47,7 @@ const TICKET: Duration = Duration::from_secs(10);
 /// For operations to end when podsecd is told to.
 const DRAIN: Duration = Duration::from_secs(5);
 /// Accepted at once, before anybody is served.
-const BATCH: usize = 128;
+const BATCH: usize = 512;
 
 /// An epoll event says which of the gate's things it is about.
 type Token = u64;
@@ -192,7 +192,7 @@ impl Gate {
     /// ends.
     ///
     /// # Errors
-    /// when the state directory cannot be read or the audit cannot be written
+    /// when the state directory cannot be read
     pub fn recover(&mut self) -> io::Result<()> {
         for open in self.audit.left_open()? {
             match child::find(open.worker) {
@@ -201,7 +201,12 @@ impl Gate {
                     self.watch(&process, token)?;
                     self.orphans.insert(token, Orphan { open, process });
                 }
-                None => self.audit.end(&open, &open.record(Phase::Recovered))?,
+                // Where it cannot be written, it stays open for the next start.
+                None => {
+                    if let Err(error) = self.audit.end(&open, &open.record(Phase::Recovered)) {
+                        eprintln!("podsecd: {} cannot be recorded as recovered: {error}", open.id);
+                    }
+                }
             }
         }
         Ok(())
@@ -292,7 +297,9 @@ impl Gate {
         self.tickets.retain(|_, ticket| ticket.expires > now);
         self.attaching.retain(|_, attaching| attaching.expires > now);
         for record in self.denials.due(now) {
-            let _ = self.audit.append(&record);
+            if self.audit.append(&record).is_err() {
+                self.denials.unwritten(record, now);
+            }
         }
     }
 

@@ -49,7 +49,7 @@ impl Gate {
         let answer = match decision {
             Ok(permit) => match permit.by() {
                 By::Gate => Some(self.answer(id, &permit, &front.caller, roles)),
-                By::Worker(_) => self.check(request, permit, roles),
+                By::Worker(_) => self.check(request, permit, &front.caller),
             },
             Err(reason) => Some(ToFront::Refused { id, reason }),
         };
@@ -100,10 +100,12 @@ impl Gate {
 
     pub(super) fn deny(&mut self, caller: &Caller, op: &str, target: String, reason: Reason) {
         let roles = caller.peer.roles(self.accounts.roster());
-        let record = denial(&caller.peer, roles, op, target, reason.name());
-        if let Some(record) = self.denials.admit(record, Instant::now()) {
-            // Refused either way; without a record if the audit is full.
-            let _ = self.audit.append(&record);
+        let (record, now) = (denial(&caller.peer, roles, op, target, reason.name()), Instant::now());
+        if let Some(record) = self.denials.admit(record, now)
+            && self.audit.append(&record).is_err()
+        {
+            // Refused all the same, and told when the audit can be written again.
+            self.denials.unwritten(record, now);
         }
     }
 
@@ -131,8 +133,15 @@ impl Gate {
     }
 
     /// Asks a worker whether the account database of this moment still agrees with the kernel's groups of then.
-    pub(super) fn check(&mut self, request: Request, permit: Permit, roles: Roles) -> Option<ToFront> {
-        let refuse = |id, reason| Some(ToFront::Refused { id, reason });
+    pub(super) fn check(&mut self, request: Request, permit: Permit, caller: &Caller) -> Option<ToFront> {
+        let (id, operation) = (request.id, permit.operation());
+        let (op, target) = (operation.method().name(), escape(&operation.target()));
+        let reason = self.ask_worker(request, permit).err()?;
+        self.deny(caller, op, target, reason);
+        Some(ToFront::Refused { id, reason })
+    }
+
+    fn ask_worker(&mut self, request: Request, permit: Permit) -> Result<(), Reason> {
         let warm = self
             .workers
             .iter()
@@ -142,23 +151,22 @@ impl Gate {
             Ok(token) => token,
             Err(error) => {
                 eprintln!("podsecd: a worker cannot be started: {error}");
-                return refuse(request.id, Reason::Resources);
+                return Err(Reason::Resources);
             }
         };
-        debug_assert!(roles.has(Role::Anyone), "every caller that is somebody is anyone");
         let question = ToWorker::Check {
             uid: request.uid,
             roles: permit.roles(),
             administrators: self.config.accounts.administrators.clone(),
         };
-        let worker = self.workers.get_mut(&token)?;
+        let worker = self.workers.get_mut(&token).ok_or(Reason::Bug)?;
         if worker.child.channel.send(&question, &[]).is_err() {
             worker.child.kill();
             self.workers.remove(&token);
-            return refuse(request.id, Reason::HelperLost);
+            return Err(Reason::HelperLost);
         }
         worker.deadline = Some(Instant::now() + CHECK);
         worker.task = Task::Checking { request, permit };
-        None
+        Ok(())
     }
 }

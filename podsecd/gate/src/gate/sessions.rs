@@ -5,7 +5,8 @@ use super::*;
 impl Gate {
     pub(super) fn accept_attach(&mut self) {
         for _ in 0..BATCH {
-            let Some((connection, caller)) = self.accept(|listeners| &listeners.attach) else { return };
+            let Some(connection) = self.accept(|listeners| &listeners.attach) else { return };
+            let caller = Caller::glance(&connection);
             let limits = &self.config.limits;
             if self.connections_of(caller.peer.uid) >= limits.connections_per_uid
                 || self.attaching.len() >= limits.connections
@@ -13,6 +14,7 @@ impl Gate {
                 self.deny(&caller, "attach", String::new(), Reason::ConnectionLimit);
                 continue;
             }
+            let caller = caller.identify(&connection, &self.own, self.config.pidfd);
             let token = self.token();
             if socket::set_nonblocking(&connection, true)
                 .and_then(|()| self.watch(&connection, token))

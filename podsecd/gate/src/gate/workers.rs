@@ -34,11 +34,16 @@ impl Gate {
             return worker.child.kill();
         };
         let (front_token, id) = (request.front, request.id);
-        let result = verdict.and_then(|()| front.caller.verdict()).inspect_err(|&reason| {
-            let operation = permit.operation();
-            self.deny(&front.caller, operation.method().name(), escape(&operation.target()), reason);
-        });
+        let operation = permit.operation();
+        let (op, target) = (operation.method().name(), escape(&operation.target()));
+        let result = verdict.and_then(|()| front.caller.verdict());
         let result = result.and_then(|()| self.go(token, worker, request, permit, &front.caller));
+        // A worker lost after its intent was recorded has its outcome in the record too.
+        if let Err(reason) = &result
+            && *reason != Reason::HelperLost
+        {
+            self.deny(&front.caller, op, target, *reason);
+        }
         self.fronts.insert(front_token, front);
         match result {
             Ok(reply) => self.tell_front(front_token, &ToFront::Accepted { id }, &[reply.as_fd()]),
@@ -66,7 +71,7 @@ impl Gate {
             roles: caller.peer.roles(self.accounts.roster()),
             target: escape(&permit.operation().target()),
             micros: now(),
-            worker: worker.child.trace(),
+            worker: worker.child.trace,
         };
         let (ours, theirs) = Channel::pair().map_err(|_| Reason::Resources)?;
         let mut session = None;
@@ -79,7 +84,7 @@ impl Gate {
         // From here on something may be done, so from here on it is in the record; and not at all otherwise.
         self.audit.begin(&open).map_err(|error| {
             eprintln!("podsecd: the audit cannot be written: {error}");
-            Reason::AuditUnavailable
+            if is_starved(&error) { Reason::Resources } else { Reason::AuditUnavailable }
         })?;
         let attach = self.config.socket.attach.clone();
         let hangup_grace = self.config.limits.hangup_grace;
