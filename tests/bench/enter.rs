@@ -6,6 +6,7 @@ use crate::helper::Spawner;
 use crate::random::Random;
 use podsec_tests::host;
 use podsec_tests::people::{self, ALICE, ROOT};
+use std::io::Write as _;
 use std::time::Duration;
 
 /// Between two commands: for podsecd to make up what it keeps warm, and for what the last command left to the kernel to
@@ -160,7 +161,7 @@ pub fn on_systemd(rounds: usize) -> Vec<Figure> {
 
 /// A file that only root may change, on a host that is thrown away.
 fn configure(path: &str, text: &str, mode: u32) {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::write(path, text).expect(path);
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect(path);
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes())).expect(path);
 }

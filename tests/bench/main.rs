@@ -48,7 +48,7 @@ struct Bench {
 const BENCHES: &[Bench] = &[
     Bench { name: "enter", rounds: 250, run: enter::on_throwaway },
     Bench { name: "rpc", rounds: 100, run: rpc::run },
-    Bench { name: "stream", rounds: 9, run: stream::run },
+    Bench { name: "stream", rounds: 30, run: stream::run },
     Bench { name: "connections", rounds: 200, run: crowd::run },
     Bench { name: "memory", rounds: 1000, run: memory::run },
     Bench { name: "fair", rounds: 200, run: fair::run },
