@@ -2,7 +2,7 @@
 
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal};
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::os::fd::{AsFd, AsRawFd as _, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -151,8 +151,7 @@ impl Facts {
     /// # Errors
     /// as [`Facts::read`]; `InvalidData` when there is no such line
     pub fn status(&self, key: &str) -> io::Result<Vec<u32>> {
-        let text = self.read("status")?;
-        status_line(&text, key).ok_or_else(|| io::ErrorKind::InvalidData.into())
+        status_line(File::open(self.directory.join("status"))?, key)
     }
     /// Below `/proc/PID`.
     #[must_use]
@@ -161,9 +160,26 @@ impl Facts {
     }
 }
 
-fn status_line(text: &str, key: &str) -> Option<Vec<u32>> {
-    let values = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
-    values.split_whitespace().map(|value| value.parse().ok()).collect()
+/// Line by line, since the one of the groups may be 700 KiB long, and in front of what is asked for.
+fn status_line(text: impl io::Read, key: &str) -> io::Result<Vec<u32>> {
+    const LINE: u64 = 1024;
+    let mut text = BufReader::with_capacity(4096, text);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if (&mut text).take(LINE).read_until(b'\n', &mut line)? == 0 {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        if line.last() != Some(&b'\n') {
+            text.skip_until(b'\n')?;
+        } else if let Some(values) =
+            line.strip_prefix(key.as_bytes()).and_then(|rest| rest.strip_prefix(b":"))
+        {
+            let values = str::from_utf8(values).map_err(|_| io::ErrorKind::InvalidData)?.split_whitespace();
+            let values: Result<_, _> = values.map(str::parse).collect();
+            return values.map_err(|_| io::ErrorKind::InvalidData.into());
+        }
+    }
 }
 
 /// The session id in `/proc/PID/stat` (proc_pid_stat(5), field 6). The name in field 2 may hold spaces and
@@ -355,11 +371,15 @@ mod tests {
     #[test]
     fn fields_of_status() {
         let text = "Name:\tx\nUid:\t1\t2\t3\t4\nNSpid:\t77\t1\nGroups:\t\n";
-        assert_eq!(status_line(text, "Uid"), Some(vec![1, 2, 3, 4]));
-        assert_eq!(status_line(text, "NSpid"), Some(vec![77, 1]));
-        assert_eq!(status_line(text, "Groups"), Some(vec![]));
-        assert_eq!(status_line(text, "Gid"), None);
-        assert_eq!(status_line("Uid:\tx\n", "Uid"), None);
+        let of = |text: &str, key| status_line(text.as_bytes(), key).ok();
+        assert_eq!(of(text, "Uid"), Some(vec![1, 2, 3, 4]));
+        assert_eq!(of(text, "NSpid"), Some(vec![77, 1]));
+        assert_eq!(of(text, "Groups"), Some(vec![]));
+        assert_eq!(of(text, "Gid"), None);
+        assert_eq!(of("Uid:\tx\n", "Uid"), None);
+        let long = format!("Groups:\t{}\nNSpid:\t77\n", "1000000 Uid:\t0 ".repeat(65_536));
+        assert_eq!(of(&long, "NSpid"), Some(vec![77]));
+        assert_eq!(of(&long, "Uid"), None);
     }
 
     #[test]

@@ -39,6 +39,13 @@ impl WireError {
     pub fn would_block(&self) -> bool {
         matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
+
+    /// The other side has ended, perhaps before it took what was sent.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset};
+        matches!(self, Self::Io(error) if matches!(error.kind(), BrokenPipe | ConnectionReset))
+    }
 }
 
 /// One end of a packet socket that carries messages.

@@ -20,9 +20,10 @@ impl Gate {
         }
     }
 
-    /// A front that says what no front says, or does not listen, is no front any more.
+    /// A front that says what no front says, or does not listen, is no front any more. One that has ended had a caller
+    /// who hung up.
     pub(super) fn drop_front(&mut self, token: Token, error: &WireError) {
-        if let Some(front) = self.fronts.remove(&token) {
+        if let Some(front) = self.fronts.remove(&token).filter(|_| !error.is_end()) {
             self.deny(&front.caller, "", escape(error.to_string().as_bytes()), Reason::Protocol);
             front.child.kill();
         }
