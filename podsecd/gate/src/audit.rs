@@ -234,15 +234,30 @@ impl Audit {
     /// # Errors
     /// as [`Audit::append`]
     pub fn begin(&mut self, open: &Open) -> io::Result<()> {
-        let bytes = postcard::to_stdvec(&(self.head.seq + 1, open)).map_err(io::Error::other)?;
-        let path = self.operations.join(&open.id);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        let result = file.write_all(&bytes).and_then(|()| self.append(&open.record(Phase::Intent)));
+        let noted = self.note(&open.id, open, self.head.seq + 1);
+        let result = noted.and_then(|()| self.append(&open.record(Phase::Intent)));
         if result.is_err() {
             self.writable = false;
-            let _ = std::fs::remove_file(&path);
+            let _ = std::fs::remove_file(self.operations.join(&open.id));
         }
         result
+    }
+
+    /// Notes where the worker of an open operation is now.
+    ///
+    /// # Errors
+    /// write(2)
+    pub fn moved(&self, open: &Open) -> io::Result<()> {
+        let new = format!("{}.new", open.id);
+        self.note(&new, open, self.head.seq)?;
+        std::fs::rename(self.operations.join(new), self.operations.join(&open.id))
+    }
+
+    fn note(&self, name: &str, open: &Open, seq: u64) -> io::Result<()> {
+        let bytes = postcard::to_stdvec(&(seq, open)).map_err(io::Error::other)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        options.open(self.operations.join(name))?.write_all(&bytes)
     }
 
     /// Writes the outcome and forgets the operation. If it cannot be written, the operation stays open on disk,
@@ -264,8 +279,15 @@ impl Audit {
         for entry in std::fs::read_dir(&self.operations)? {
             let path = entry?.path();
             match postcard::from_bytes::<(u64, Open)>(&std::fs::read(&path)?) {
-                Ok((seq, open)) if seq <= self.head.seq && open.id != self.ended => found.push(open),
-                // A crash came before its intent was written, so nothing was done; or right after its outcome was.
+                Ok((seq, open))
+                    if seq <= self.head.seq
+                        && open.id != self.ended
+                        && path.file_name().is_some_and(|name| name == open.id.as_str()) =>
+                {
+                    found.push(open);
+                }
+                // A crash came before its intent was written, so nothing was done; or right after its outcome was; or
+                // while a note was being replaced.
                 _ => std::fs::remove_file(&path)?,
             }
         }

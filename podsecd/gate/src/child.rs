@@ -35,6 +35,12 @@ impl Child {
         Ok(Self { channel: ours, process: process::open(pid)?, trace })
     }
 
+    /// It goes on as another process.
+    pub fn moved(&mut self, pid: i32, process: OwnedFd) {
+        self.process = process;
+        self.trace = (pid, start_time(pid).unwrap_or_default());
+    }
+
     /// SIGKILL. It may run as another user by now, hence `CAP_KILL`.
     pub fn kill(&self) {
         let _ = process::signal(&self.process, Signal::SIGKILL);

@@ -121,16 +121,15 @@ impl Caller {
     /// # Errors
     /// [`Reason::PeerGone`]
     pub fn is_there(&self) -> Result<(), Reason> {
-        let alive = self.process.as_ref().is_some_and(|process| !process::has_ended(process));
-        if alive { Ok(()) } else { Err(Reason::PeerGone) }
+        let process = self.process.as_ref().ok_or(Reason::Unidentified)?;
+        if process::has_ended(process) { Err(Reason::PeerGone) } else { Ok(()) }
     }
 
     /// Is it the very same process?
     pub fn is_same_process(&self, other: &Self) -> bool {
-        let alive =
-            |caller: &Self| caller.process.as_ref().is_some_and(|process| !process::has_ended(process));
         // Two numbers that are equal while both processes live are one process.
-        self.peer.pid == other.peer.pid && self.peer.uid == other.peer.uid && alive(self) && alive(other)
+        let alive = self.is_there().is_ok() && other.is_there().is_ok();
+        self.peer.pid == other.peer.pid && self.peer.uid == other.peer.uid && alive
     }
 
     /// For a ticket, which outlives the connection.

@@ -11,6 +11,10 @@ use std::path::Path;
 /// Most descriptors in one packet. A packet with more is cut by the kernel, and refused by [`receive`].
 pub const MAX_DESCRIPTORS: usize = 4;
 
+/// Connections that may wait to be accepted; whoever comes then waits in connect(2). A longer queue would only be a longer
+/// way for everybody while somebody floods it.
+const BACKLOG: i32 = 512;
+
 /// Which kind of socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -56,7 +60,7 @@ pub fn listen(path: &Path, kind: Kind, mode: u32) -> io::Result<OwnedFd> {
     )?;
     socket::bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    socket::listen(&socket, Backlog::MAXALLOWABLE)?;
+    socket::listen(&socket, Backlog::new(BACKLOG)?)?;
     Ok(socket)
 }
 

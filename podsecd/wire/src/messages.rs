@@ -168,6 +168,11 @@ pub struct SessionJob {
 pub enum FromWorker {
     /// Answer to `Check`.
     Checked(Result<(), Reason>),
+    /// It goes on as another process, whose pidfd comes along: born in the session's control group.
+    Moved {
+        /// Its number.
+        pid: i32,
+    },
     /// Where it is now, should it be lost.
     Step(Step),
     /// What became of it.

@@ -14,8 +14,7 @@ use podsec_sys::nix;
 use podsec_sys::process::{self, Facts};
 use podsec_u7s::rootlesskit::{Pid, StateDir};
 use podsec_wire::messages::{ClusterUser, Job, Step};
-use std::io::Write as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// Longest pid file: rootlesskit writes seven digits at most, and no newline.
@@ -82,20 +81,21 @@ impl Target {
         Ok(Self { pid, process })
     }
 
-    /// Moves this process into the target's control group, so that the session is limited, counted and ended with
-    /// the cluster user's processes and not with podsecd. Only where the group was delegated to him. Writing takes
-    /// root's right on the groups above and the right on this one that podsec-u7s gives to the cluster user's group.
+    /// Goes on in the target's control group, so that the session is limited, counted and ended with the cluster user's
+    /// processes and not with podsecd. Only where the group was delegated to him. It takes root's right on the groups
+    /// above, and on this one the right that podsec-u7s gives to the cluster user's group.
     ///
     /// # Errors
     /// [`Reason::Cgroup`]
-    pub fn join_cgroup(&self, uid: u32) -> Result<(), Failure> {
+    pub fn join_cgroup(&self, uid: u32, report: &mut Report) -> Result<(), Failure> {
         let failed = |error| Failure::new(Reason::Cgroup, format!("{}: {error}", Reason::Cgroup.sentence()));
         let Some(directory) = cgroup(&Facts::of(self.pid)) else { return Ok(()) };
         if !is_owned_by(&directory, uid) {
             return Ok(());
         }
-        let file = std::fs::OpenOptions::new().write(true).open(directory.join("cgroup.procs"));
-        file.and_then(|mut file| file.write_all(b"0")).map_err(failed)
+        let directory = std::fs::File::open(directory).map_err(failed)?;
+        process::continue_in_cgroup(directory.as_fd()).map_err(failed)?;
+        report.moved().map_err(failed)
     }
 
     /// As the cluster user: are these his namespaces, all of one user namespace, and none of them the host's?
@@ -161,7 +161,7 @@ pub fn enter(
     report.step(Step::Find);
     let target = Target::find(&StateDir::new(&job.namespace_state), user.uid)?;
     report.step(Step::Cgroup);
-    target.join_cgroup(user.uid)?;
+    target.join_cgroup(user.uid, report)?;
     report.step(Step::Become);
     become_user(user)?;
     report.step(Step::Judge);

@@ -24,7 +24,7 @@ use podsec_sys::credentials::{Cap, keep_only};
 use podsec_sys::process;
 use podsec_wire::messages::{FromWorker, Job, Outcome, Reply, Step, ToWorker};
 use podsec_wire::{Channel, WireError};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -95,6 +95,15 @@ impl Report {
     fn waiting(&mut self, step: Step) {
         self.step(step);
         let _ = self.gate.send(&FromWorker::Step(step), &[]);
+    }
+
+    /// Tells the gate which process this is now.
+    fn moved(&self) -> std::io::Result<()> {
+        let pid = i32::try_from(std::process::id()).map_err(std::io::Error::other)?;
+        let process = process::open(pid)?;
+        // A gate that is gone does not matter to a session.
+        let _ = self.gate.send(&FromWorker::Moved { pid }, &[process.as_fd()]);
+        Ok(())
     }
 
     /// The outcome goes into the audit before the caller hears of it. A gate that is gone has left the intent open,

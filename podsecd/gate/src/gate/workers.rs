@@ -7,6 +7,7 @@ impl Gate {
         let Some(worker) = self.workers.get(&token) else { return };
         match worker.child.channel.receive::<FromWorker>() {
             Ok(Some((FromWorker::Checked(verdict), _))) => self.checked(token, verdict),
+            Ok(Some((FromWorker::Moved { pid }, descriptors))) => self.moved(token, pid, descriptors),
             Ok(Some((FromWorker::Step(now), _))) => {
                 if let Some(Worker { task: Task::Running { step, .. }, deadline, .. }) =
                     self.workers.get_mut(&token)
@@ -20,6 +21,21 @@ impl Gate {
             Ok(Some((FromWorker::Finished(outcome), _))) => self.finished(token, outcome),
             Err(error) if error.would_block() => {}
             Ok(None) | Err(_) => self.lost(token, Reason::HelperLost),
+        }
+    }
+
+    /// A later podsecd has to find the session where it is now.
+    fn moved(&mut self, token: Token, pid: i32, descriptors: Vec<OwnedFd>) {
+        let (Some(worker), Some(process)) = (self.workers.get_mut(&token), descriptors.into_iter().next())
+        else {
+            return;
+        };
+        worker.child.moved(pid, process);
+        if let Task::Running { open, .. } = &mut worker.task {
+            open.worker = worker.child.trace;
+            if let Err(error) = self.audit.moved(open) {
+                eprintln!("podsecd: where {} goes on could not be noted: {error}", open.id);
+            }
         }
     }
 
