@@ -102,8 +102,8 @@ fn figures(bench: &'static str, ways: &[Way], samples: &[Samples]) -> Vec<Figure
         figures.push(against(index, 0.9, "nsenter", bare));
         eprintln!("  {}: {}", ways[index].name, samples[index].spread(&samples[bare]));
     }
-    for by in bare + 1..ways.len() {
-        figures.push(against(0, 0.5, ways[by].name, by).bound(Bound::RatioAtMost(1.0)));
+    for (by, way) in ways.iter().enumerate().skip(bare + 1) {
+        figures.push(against(0, 0.5, way.name, by).bound(Bound::RatioAtMost(1.0)));
     }
     figures
 }

@@ -47,16 +47,15 @@ pub fn run(rounds: usize) -> Vec<Figure> {
 /// So many at once, each again and again until the process is killed.
 fn attack<F: Future<Output = ()> + 'static>(count: usize, once: fn(usize) -> F) {
     block_on(LocalSet::new().run_until(async move {
-        let attackers = (0..count).map(|index| async move {
-            loop {
-                once(index).await;
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        });
-        let attackers: Vec<_> = attackers.map(spawn_local).collect();
-        for attacker in attackers {
-            attacker.await.expect("nothing that panics");
+        for index in 0..count {
+            spawn_local(async move {
+                loop {
+                    once(index).await;
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            });
         }
+        std::future::pending::<()>().await;
     }));
 }
 
