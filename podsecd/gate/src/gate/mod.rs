@@ -46,8 +46,8 @@ const ENDING: Duration = Duration::from_secs(5);
 const TICKET: Duration = Duration::from_secs(10);
 /// For operations to end when podsecd is told to.
 const DRAIN: Duration = Duration::from_secs(5);
-/// Accepted at once, before anybody is served.
-const BATCH: usize = 512;
+/// Accepted at once, before anybody is served. Few, so that whoever is connected does not wait for a flood of others.
+const BATCH: usize = 64;
 
 /// An epoll event says which of the gate's things it is about.
 type Token = u64;
