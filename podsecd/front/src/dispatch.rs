@@ -21,9 +21,8 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::body::Body;
 use tonic::codec::{Codec as _, EncodeBody, SingleMessageCompressionOverride, Streaming};
@@ -225,7 +224,7 @@ impl Front {
 
     /// The one message of a request, complete within the time for it.
     async fn read<R: Rpc>(&self, body: Incoming) -> Result<R, Failure> {
-        let body = Timed { body, within: self.limits.message, sleep: None };
+        let body = Timed { body, end: Instant::now() + self.limits.message, sleep: None };
         let decoder = StrictCodec::<R::Response, R>::default().decoder();
         let mut messages = Streaming::new_request(decoder, body, None, Some(MAX_MESSAGE));
         let read = async {
@@ -308,10 +307,11 @@ impl<R: Rpc> Stream for Records<R> {
     }
 }
 
-/// A body that must be here in time: half a request, or a byte a minute, would hold a stream for ever.
+/// A body that must be here in time: half a request, a byte a minute, or frames without a byte in them
+/// (RUSTSEC-2026-0258), would hold a stream for ever.
 struct Timed {
     body: Incoming,
-    within: Duration,
+    end: Instant,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
@@ -323,12 +323,15 @@ impl http_body::Body for Timed {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<bytes::Bytes>, Status>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            return Poll::Ready(frame.map(|frame| frame.map_err(|error| Status::from_error(error.into()))));
+        let end = self.end;
+        if Instant::now() < end {
+            if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+                return Poll::Ready(
+                    frame.map(|frame| frame.map_err(|error| Status::from_error(error.into()))),
+                );
+            }
+            ready!(self.sleep.get_or_insert_with(|| Box::pin(sleep_until(end))).as_mut().poll(cx));
         }
-        let within = self.within;
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(within)));
-        ready!(sleep.as_mut().poll(cx));
         Poll::Ready(Some(Err(Status::deadline_exceeded("the request did not arrive in time"))))
     }
 

@@ -22,6 +22,9 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
+/// When a channel is full, which takes more than one of the longest requests, how long until the next try.
+const AGAIN: Duration = Duration::from_millis(2);
+
 /// The gate, as seen by one front.
 #[derive(Debug)]
 pub struct Gate {
@@ -74,11 +77,7 @@ impl Gate {
     /// # Errors
     /// fcntl(2), epoll_ctl(2)
     pub fn new(channel: Channel, grace: Duration) -> io::Result<Arc<Self>> {
-        Ok(Arc::new(Self {
-            channel: watch(channel, Interest::READABLE | Interest::WRITABLE)?,
-            calls: Mutex::default(),
-            grace,
-        }))
+        Ok(Arc::new(Self { channel: watch(channel)?, calls: Mutex::default(), grace }))
     }
 
     /// Asks, and waits for the verdict.
@@ -105,9 +104,8 @@ impl Gate {
 
     async fn send(&self, message: &FromFront) -> Result<(), WireError> {
         loop {
-            let mut ready = self.channel.writable().await?;
             match self.channel.get_ref().send(message, &[]) {
-                Err(error) if error.would_block() => ready.clear_ready(),
+                Err(error) if error.would_block() => tokio::time::sleep(AGAIN).await,
                 result => return result,
             }
         }
@@ -189,7 +187,7 @@ pub struct Replies {
 impl Replies {
     fn new(descriptors: Vec<OwnedFd>, lost: oneshot::Receiver<Reason>, grace: Duration) -> io::Result<Self> {
         let first = descriptors.into_iter().next().ok_or(io::Error::from(io::ErrorKind::InvalidData))?;
-        let channel = watch(first.into(), Interest::READABLE)?;
+        let channel = watch(first.into())?;
         Ok(Self { channel, ended: false, lost, word: None, patience: None, grace, call: None })
     }
 
@@ -231,14 +229,15 @@ impl Replies {
     }
 }
 
-/// Registers the channel with the runtime's epoll instance.
+/// Registers the channel with the runtime's epoll instance: for reading only, since to be told of room for writing
+/// would wake this process each time that the other side has taken a packet.
 #[allow(
     deprecated,
     reason = "newer tokio has an unsafe name for this, since a type may give another descriptor each time it is asked; a Channel has one"
 )]
-fn watch(channel: Channel, interest: Interest) -> io::Result<AsyncFd<Channel>> {
+fn watch(channel: Channel) -> io::Result<AsyncFd<Channel>> {
     channel.set_nonblocking()?;
-    AsyncFd::with_interest(channel, interest)
+    AsyncFd::with_interest(channel, Interest::READABLE)
 }
 
 type Packet<T> = (T, Vec<OwnedFd>);

@@ -41,3 +41,20 @@ impl Rpc for HealthCheckRequest {
 pub fn state(status: ServingStatus) -> HealthCheckResponse {
     HealthCheckResponse { status: status.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_the_services_of_the_table() {
+        for service in
+            ["", "podsec.v1.IdentityService", "podsec.v1.NamespaceService", "podsec.v1.AuditService"]
+        {
+            assert!(is_known(service), "{service}");
+        }
+        for service in ["podsec", "podsec.v1.", "podsec.v1.IdentityService/WhoAmI", "grpc.health.v1.Health"] {
+            assert!(!is_known(service), "{service}");
+        }
+    }
+}

@@ -52,3 +52,30 @@ impl Rpc for HealthRequest {
         Some(HealthResponse { audit_writable, connections, sessions, uptime })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(roles: Roles) -> Vec<String> {
+        operations(roles).into_iter().filter_map(|path| Some(path.rsplit_once('/')?.1.to_owned())).collect()
+    }
+
+    #[test]
+    fn operations_are_those_of_the_table() {
+        assert_eq!(names(Roles::NONE), ["WhoAmI", "Health"]);
+        assert_eq!(names(Roles::NONE.with(Role::ImageUser)), ["WhoAmI", "Health"]);
+        assert_eq!(operations(Roles::NONE.with(Role::Administrator)).len(), RULES.len());
+        let cluster = names(Roles::NONE.with(Role::ClusterAdmin));
+        assert!(cluster.contains(&"Enter".to_owned()) && !cluster.contains(&"Query".to_owned()));
+    }
+
+    #[test]
+    fn an_answer_to_another_question_is_none() {
+        let health = || Answer::Health { audit_writable: true, connections: 0, sessions: 0, uptime: 0 };
+        assert!(WhoAmIRequest::response(Outcome::Answer(health())).is_none());
+        assert!(HealthRequest::response(Outcome::Answer(health())).unwrap().audit_writable);
+        let me = Answer::WhoAmI { uid: 0, login_uid: None, roles: Roles::NONE };
+        assert!(HealthRequest::response(Outcome::Answer(me)).is_none());
+    }
+}

@@ -135,7 +135,6 @@ fn argument(index: u8, operator: SeccompCmpOp, value: i32) -> Result<SeccompRule
 const ALLOWED: &[i64] = &[
     // the caller's connection, the channel, and what workers send
     libc::SYS_read,
-    libc::SYS_readv,
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
     libc::SYS_write,

@@ -82,3 +82,48 @@ fn code(code: Code) -> tonic::Code {
         Code::Unavailable => tonic::Code::Unavailable,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const METHODS: [Method; 3] = [Method::WhoAmI, Method::Enter, Method::AuditVerify];
+
+    #[test]
+    fn every_reason_has_its_code_and_name() {
+        for &reason in Reason::ALL {
+            for method in METHODS {
+                let status = Failure::from(reason).status(Some(method));
+                assert_eq!(format!("{:?}", status.code()), format!("{:?}", reason.code()), "{reason:?}");
+                let info = status.get_details_error_info().unwrap();
+                assert_eq!(info.domain, "podsec");
+                let name = if reason.is_public() { reason.name() } else { "not-authorised" };
+                assert_eq!(info.reason, name);
+                assert_eq!(info.metadata["method"], method.name());
+                assert_eq!(info.metadata["roles"], method.allowed());
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_hidden_reason_gets_out() {
+        for &reason in Reason::ALL.iter().filter(|reason| !reason.is_public()) {
+            for method in [Some(Method::Enter), None] {
+                let status = Failure::new(reason, "uid 4000000000 is not plausible").status(method);
+                let said = format!("{status:?} {}", String::from_utf8_lossy(status.details()));
+                assert!(!said.contains(reason.name()) && !said.contains("plausible"), "{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_detail_speaks_for_a_public_reason() {
+        let plain = Failure::from(Reason::PortInUse).status(Some(Method::AddPort));
+        assert_eq!(plain.message(), Reason::PortInUse.sentence());
+        let detailed = Failure::new(Reason::PortInUse, "tcp 8080 is in use").status(Some(Method::AddPort));
+        assert_eq!(detailed.message(), "tcp 8080 is in use");
+        let unknown = Failure::from(Reason::UnknownMethod).status(None);
+        assert_eq!(unknown.code(), tonic::Code::Unimplemented);
+        assert!(unknown.get_details_error_info().unwrap().metadata.is_empty());
+    }
+}

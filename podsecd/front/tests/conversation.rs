@@ -126,6 +126,36 @@ async fn calls_do_not_mix() {
     gate.join().unwrap();
 }
 
+/// More than the channel holds, and a gate that is busy with others.
+#[tokio::test]
+async fn a_slow_gate() {
+    let stage = start(limits(), false);
+    let gate = gate(stage.gate, |gate| {
+        std::thread::sleep(Duration::from_millis(200));
+        for _ in 0..16 {
+            let (id, operation) = request(gate);
+            let Operation::Enter(enter) = operation else { panic!("{operation:?}") };
+            let Program::Command(argv) = enter.program() else { panic!("{enter:?}") };
+            assert_eq!(argv[1].len(), 100_000);
+            gate.send(&ToFront::Refused { id, reason: Reason::SessionLimit }, &[]).unwrap();
+        }
+    });
+    let client = NamespaceServiceClient::new(client(stage.caller).await);
+    let calls: Vec<_> = (0..16)
+        .map(|_| {
+            let mut client = client.clone();
+            let command = v1::Command { argv: vec![b"a".to_vec(), vec![b'x'; 100_000]] };
+            let program = Some(v1::enter_request::Program::Command(command));
+            let request = v1::EnterRequest { program, ..v1::EnterRequest::default() };
+            tokio::spawn(async move { client.enter(request).await.unwrap_err() })
+        })
+        .collect();
+    for call in calls {
+        assert_eq!(reason(&call.await.unwrap()), "session-limit");
+    }
+    gate.join().unwrap();
+}
+
 #[tokio::test]
 async fn a_refused_person_learns_nothing() {
     let hidden: Vec<_> = Reason::ALL.iter().copied().filter(|reason| !reason.is_public()).collect();
@@ -518,6 +548,38 @@ fn endless_headers() {
     let sent = (0..100_000).take_while(|_| caller.write_all(&part).is_ok()).count();
     assert!(sent < 100_000, "all of it was taken");
     until_closed(&mut caller);
+    assert_eq!(next(&gate), malformed(None, Reason::Protocol));
+    front.join().unwrap();
+}
+
+/// A request of frames without a byte in them (RUSTSEC-2026-0258).
+#[test]
+fn endless_empty_frames() {
+    let Stage { gate, mut caller, front } = start(limits(), false);
+    caller.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    // HPACK (RFC 7541 §6): POST, http, and path and content-type as literals
+    let path = b"/podsec.v1.IdentityService/WhoAmI";
+    let kind = b"application/grpc";
+    let header = [
+        &b"\x83\x86\x04"[..],
+        &[u8::try_from(path.len()).unwrap()],
+        path,
+        b"\x0f\x10",
+        &[u8::try_from(kind.len()).unwrap()],
+        kind,
+    ]
+    .concat();
+    let length = u8::try_from(header.len()).unwrap();
+    let headers = |stream: u8| [&[0, 0, length][..], b"\x01\x04\0\0\0", &[stream], &header].concat();
+    // These headers are a request where a message follows.
+    caller.write_all(&[&headers(1)[..], b"\0\0\x05\0\x01\0\0\0\x01\0\0\0\0\0"].concat()).unwrap();
+    assert_eq!(request(&gate).1, Operation::WhoAmI);
+    caller.write_all(&headers(3)).unwrap();
+    let empty = b"\0\0\0\0\0\0\0\0\x03".repeat(1000);
+    let start = Instant::now();
+    while caller.write_all(&empty).is_ok() {
+        assert!(start.elapsed() < Duration::from_secs(5), "they are taken on and on");
+    }
     assert_eq!(next(&gate), malformed(None, Reason::Protocol));
     front.join().unwrap();
 }
