@@ -11,17 +11,24 @@
 
 mod common;
 
-use common::{answer, client, request};
+use common::{accept, answer, client, next, reply, request};
 use podsec_policy::peer::{Role, Roles};
+use podsec_proto::client::audit_service_client::AuditServiceClient;
 use podsec_proto::client::identity_service_client::IdentityServiceClient;
-use podsec_proto::v1::WhoAmIRequest;
+use podsec_proto::client::namespace_service_client::NamespaceServiceClient;
+use podsec_proto::v1::{EnterRequest, QueryRequest, VerifyRequest, WhoAmIRequest};
 use podsec_sys::nix::unistd::geteuid;
 use podsec_wire::Channel;
-use podsec_wire::messages::{Answer, ToFront};
+use podsec_wire::messages::{Answer, FromFront, Reply, ToFront};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 
 const FRONT: &str = env!("CARGO_BIN_EXE_podsecd-front");
 /// Nobody's on any distribution: above the ids of people, below those of containers.
@@ -60,7 +67,7 @@ fn wait_until_warm(child: &Child) {
 
 fn serve(gate: &Channel) -> UnixStream {
     let (caller, connection) = UnixStream::pair().unwrap();
-    gate.send(&ToFront::Serve { reflection: false }, &[connection.as_fd()]).unwrap();
+    gate.send(&ToFront::Serve { reflection: true }, &[connection.as_fd()]).unwrap();
     caller
 }
 
@@ -95,6 +102,7 @@ fn everything_is_dropped_before_the_first_byte() {
     assert!(child.wait().unwrap().success());
 }
 
+/// Every way that a call can go, so that no system call is missing in the filter.
 #[tokio::test]
 async fn serves_from_inside() {
     if !is_root() {
@@ -109,13 +117,47 @@ async fn serves_from_inside() {
             let roles = Roles::NONE.with(Role::Anyone);
             answer(&gate, id, Answer::WhoAmI { uid: 7, login_uid: None, roles });
         }
+        for _ in 0..100 {
+            let (id, _) = request(&gate);
+            let worker = accept(&gate, id);
+            reply(&worker, &Reply::Record("x".repeat(150_000)));
+            reply(&worker, &Reply::End);
+        }
+        let (id, _) = request(&gate);
+        let worker = accept(&gate, id);
+        drop(worker);
+        assert!(matches!(next(&gate), FromFront::Malformed { .. }));
+        let (id, _) = request(&gate);
+        answer(&gate, id, Answer::Health { audit_writable: true, connections: 0, sessions: 0, uptime: 0 });
         gate
     });
-    let mut client = IdentityServiceClient::new(client(caller).await);
+    let channel = client(caller).await;
+    let mut identity = IdentityServiceClient::new(channel.clone());
     for _ in 0..100 {
-        assert_eq!(client.who_am_i(WhoAmIRequest {}).await.unwrap().into_inner().uid, 7);
+        assert_eq!(identity.who_am_i(WhoAmIRequest {}).await.unwrap().into_inner().uid, 7);
     }
-    drop(client);
+    let mut audit = AuditServiceClient::new(channel.clone());
+    for _ in 0..100 {
+        let mut records = audit.query(QueryRequest { filter: None }).await.unwrap().into_inner();
+        assert_eq!(records.message().await.unwrap().unwrap().json.len(), 150_000);
+        assert!(records.message().await.unwrap().is_none());
+    }
+    // two seconds for the gate's word, by a timer
+    assert_eq!(audit.verify(VerifyRequest {}).await.unwrap_err().code(), tonic::Code::Internal);
+    let mut namespace = NamespaceServiceClient::new(channel.clone());
+    let bad = namespace.enter(EnterRequest::default()).await.unwrap_err();
+    assert_eq!(bad.code(), tonic::Code::InvalidArgument);
+    let mut health = HealthClient::new(channel.clone());
+    let mut states = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert!(states.message().await.unwrap().is_some());
+    let mut reflection = ServerReflectionClient::new(channel);
+    let list = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let answers = reflection.server_reflection_info(tokio_stream::once(list)).await.unwrap();
+    assert!(answers.into_inner().message().await.unwrap().is_some());
+    drop((identity, audit, namespace, health, reflection, states));
     let _gate = gate.join().unwrap();
     assert!(tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap().success());
 }
