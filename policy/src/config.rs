@@ -236,6 +236,21 @@ mod tests {
     }
 
     #[test]
+    fn the_example_says_the_defaults() {
+        let example = include_str!("../../systemd/etc/podsecd.toml");
+        assert_eq!(read(example).unwrap(), Config::default());
+        // And still does when every key is uncommented, which shows that each is a key; none is left out.
+        let keys: String = example
+            .lines()
+            .map(|line| {
+                format!("{}\n", line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
+            })
+            .collect();
+        assert_eq!(read(&keys).unwrap(), Config::default());
+        assert_eq!(keys.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")).count(), 23);
+    }
+
+    #[test]
     fn refuses_the_unknown_and_the_absurd() {
         for (text, part) in [
             ("colour = 1", "colour"),

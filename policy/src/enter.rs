@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// Most arguments of one command.
 pub const MAX_ARGUMENTS: usize = 4096;
+/// Most variables of one request.
+pub const MAX_VARIABLES: usize = 256;
 /// Bytes of all arguments and variables together, so that the request fits one frame to the gate.
 pub const MAX_BYTES: usize = 120 * 1024;
 /// `PATH_MAX`, path_resolution(7), less its NUL.
@@ -26,6 +28,9 @@ pub enum EnterError {
     /// More than [`MAX_ARGUMENTS`].
     #[error("{0} arguments; at most {MAX_ARGUMENTS} go into one command")]
     TooMany(usize),
+    /// More than [`MAX_VARIABLES`].
+    #[error("{0} variables; at most {MAX_VARIABLES} go into one request")]
+    TooManyVariables(usize),
     /// More than [`MAX_BYTES`].
     #[error("arguments and variables take {0} bytes; at most {MAX_BYTES} go into one request")]
     TooLong(usize),
@@ -256,6 +261,10 @@ impl Enter {
                 bytes += argument.len() + 1;
             }
         }
+        if environment.len() > MAX_VARIABLES {
+            // Also so that looking for doubles, below, stays short: the gate does it for every caller.
+            return Err(EnterError::TooManyVariables(environment.len()));
+        }
         for (index, variable) in environment.iter().enumerate() {
             bytes += variable.name.len() + variable.value.len() + 2;
             // Two of a name: programs differ in which one they believe.
@@ -406,6 +415,10 @@ mod tests {
             assert!(EnvVar::new(name, "v").is_err(), "{name:?}");
         }
         assert!(EnvVar::new("A", "x\0y").is_err());
+        let many = |count| (0..count).map(|n| EnvVar::new(format!("V{n}"), "").unwrap()).collect::<Vec<_>>();
+        assert!(Enter::new(Program::LoginShell, None, many(MAX_VARIABLES), None).is_ok());
+        let over = Enter::new(Program::LoginShell, None, many(MAX_VARIABLES + 1), None);
+        assert_eq!(over, Err(EnterError::TooManyVariables(MAX_VARIABLES + 1)));
         let twice = vec![EnvVar::new("A", "1").unwrap(), EnvVar::new("A", "2").unwrap()];
         assert!(Enter::new(Program::LoginShell, None, twice, None).is_err());
     }

@@ -92,7 +92,7 @@ impl Rpc for EnterRequest {
             let field = match &error {
                 EnterError::EmptyCommand | EnterError::Nul { .. } | EnterError::TooMany(_) => "command.argv",
                 EnterError::Directory(_) => "cwd",
-                EnterError::Variable { .. } => "env",
+                EnterError::Variable { .. } | EnterError::TooManyVariables(_) => "env",
                 EnterError::Window { .. } => "terminal",
                 EnterError::TooLong(_) => "command.argv and env",
             };
@@ -111,7 +111,7 @@ impl Rpc for EnterRequest {
 fn refused(field: &str, error: &EnterError) -> Failure {
     let reason = match error {
         EnterError::EmptyCommand => Reason::EmptyArgv,
-        EnterError::Variable { .. } => Reason::BadEnvironment,
+        EnterError::Variable { .. } | EnterError::TooManyVariables(_) => Reason::BadEnvironment,
         EnterError::Directory(_) => Reason::BadDirectory,
         EnterError::Nul { .. }
         | EnterError::TooMany(_)

@@ -1,7 +1,7 @@
 //! Who is at the other end of an accepted socket. By the kernel's word alone, before a byte is read.
 
 use podsec_policy::config::Pidfd;
-use podsec_policy::peer::{Peer, is_plausible_uid};
+use podsec_policy::peer::{Peer, Roles, Roster, is_plausible_uid};
 use podsec_policy::reason::Reason;
 use podsec_sys::process::{self, Facts};
 use podsec_sys::socket;
@@ -114,6 +114,11 @@ impl Caller {
             Ok(_) => Err(Reason::UidChanged),
             Err(error) => Err(gone_or_starved(&error)),
         }
+    }
+
+    /// His roles: none where uid numbers are not to be believed.
+    pub fn roles(&self, roster: &Roster) -> Roles {
+        if self.nobody.is_some() { Roles::NONE } else { self.peer.roles(roster) }
     }
 
     /// Does the process still live?

@@ -109,7 +109,7 @@ fn bind(config: &Config) -> Result<Listeners, StartError> {
         socket::listen(path, kind, config.socket.mode).map_err(io(path.display().to_string()))
     };
     let requests = listen(&config.socket.path, Kind::Stream)?;
-    Ok(Listeners { requests, attach: listen(&config.socket.attach, Kind::Packet)? })
+    Ok(Listeners { requests: Some(requests), attach: listen(&config.socket.attach, Kind::Packet)? })
 }
 
 /// A configuration that is not there is the default one; one that somebody else than root can write is none.

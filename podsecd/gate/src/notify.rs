@@ -10,8 +10,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 /// The listening sockets.
 #[derive(Debug)]
 pub struct Listeners {
-    /// gRPC.
-    pub requests: OwnedFd,
+    /// gRPC; `None` once podsecd is going down.
+    pub requests: Option<OwnedFd>,
     /// Sessions.
     pub attach: OwnedFd,
 }
@@ -40,7 +40,7 @@ pub fn passed() -> io::Result<Option<Listeners>> {
         }
     }
     match (requests, attach) {
-        (Some(requests), Some(attach)) => Ok(Some(Listeners { requests, attach })),
+        (requests @ Some(_), Some(attach)) => Ok(Some(Listeners { requests, attach })),
         _ => Err(io::Error::other("the passed sockets are not one stream and one packet socket")),
     }
 }

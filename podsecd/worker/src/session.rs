@@ -334,7 +334,8 @@ fn signal_group(child: i32, signal: session::Signal) {
         session::Signal::Kill => Signal::SIGKILL,
         session::Signal::Usr1 => Signal::SIGUSR1,
         session::Signal::Usr2 => Signal::SIGUSR2,
-        session::Signal::Tstp => Signal::SIGTSTP,
+        // Nobody inside is the parent of this process group, so the kernel would ignore SIGTSTP (setpgid(2), orphaned).
+        session::Signal::Tstp => Signal::SIGSTOP,
         session::Signal::Cont => Signal::SIGCONT,
     };
     let _ = kill(Pid::from_raw(-child), signal);

@@ -5,7 +5,7 @@ use super::*;
 impl Gate {
     pub(super) fn accept_requests(&mut self) {
         for _ in 0..BATCH {
-            let Some(connection) = self.accept(|listeners| &listeners.requests) else { return };
+            let Some(connection) = self.accept(|listeners| listeners.requests.as_ref()) else { return };
             // Everybody waits in one queue, so a flood has to be taken out of it as fast as it comes in: whoever has
             // left without a word, or has too many connections, gets no further look.
             if socket::has_ended(&connection) {
@@ -24,8 +24,8 @@ impl Gate {
         }
     }
 
-    pub(super) fn accept(&mut self, which: impl FnOnce(&Listeners) -> &OwnedFd) -> Option<OwnedFd> {
-        match socket::accept(which(self.listeners.as_ref()?)) {
+    pub(super) fn accept(&mut self, which: impl FnOnce(&Listeners) -> Option<&OwnedFd>) -> Option<OwnedFd> {
+        match socket::accept(which(&self.listeners)?) {
             Ok(connection) => Some(connection),
             Err(error) => {
                 if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted) {

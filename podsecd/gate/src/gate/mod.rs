@@ -133,7 +133,7 @@ pub struct Gate {
     accounts: Accounts,
     audit: Audit,
     denials: Denials,
-    listeners: Option<Listeners>,
+    listeners: Listeners,
     signals: SignalFd,
     epoll: Epoll,
     activated: bool,
@@ -179,13 +179,15 @@ impl Gate {
             attaching: BTreeMap::new(),
             orphans: BTreeMap::new(),
             draining: None,
-            listeners: None,
+            listeners,
             config,
         };
-        gate.watch(&listeners.requests, REQUESTS)?;
-        gate.watch(&listeners.attach, ATTACH)?;
+        if let Some(requests) = &gate.listeners.requests {
+            gate.watch(requests, REQUESTS)?;
+        }
+        gate.watch(&gate.listeners.attach, ATTACH)?;
         gate.watch(&gate.signals, SIGNALS)?;
-        Ok(Self { listeners: Some(listeners), ..gate })
+        Ok(gate)
     }
 
     /// Closes the intents that the last podsecd left open: as recovered, or, for a session that goes on, when it
@@ -273,9 +275,12 @@ impl Gate {
                 // The audit finds out by itself that its file was renamed.
                 Ok(Ok(Signal::SIGHUP)) => {}
                 _ => {
-                    // No new connection; requests under way may end, sessions go on without us.
-                    self.listeners = None;
-                    self.waiting.clear();
+                    // No new connection: who calls now waits for the next podsecd. Those who are in are served to the
+                    // end, and sessions go on without us. Not merely closed, since systemd has the socket open too and
+                    // epoll would go on reporting it.
+                    if let Some(requests) = self.listeners.requests.take() {
+                        let _ = self.epoll.delete(requests);
+                    }
                     self.draining.get_or_insert(Instant::now() + DRAIN);
                 }
             }
@@ -341,7 +346,10 @@ impl Gate {
                 Task::Checking { .. } => true,
                 Task::Running { session, step, .. } => !session || *step != Step::Run,
             });
-            return !busy || deadline <= now;
+            let expected = !self.waiting.is_empty()
+                || !self.tickets.is_empty()
+                || self.fronts.values().any(|front| !front.asked);
+            return !(busy || expected) || deadline <= now;
         }
         let idle = Duration::from_secs(self.config.limits.idle_exit);
         self.idle_since().is_some_and(|since| now.duration_since(since) >= idle)

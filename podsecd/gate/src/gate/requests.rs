@@ -46,7 +46,7 @@ impl Gate {
         let Some(front) = self.fronts.remove(&token) else { return };
         let decision = self.decide(&front.caller, operation);
         let request = Request { front: token, id, uid: front.caller.peer.uid };
-        let roles = front.caller.peer.roles(self.accounts.roster());
+        let roles = front.caller.roles(self.accounts.roster());
         let answer = match decision {
             Ok(permit) => match permit.by() {
                 By::Gate => Some(self.answer(id, &permit, &front.caller, roles)),
@@ -65,7 +65,7 @@ impl Gate {
         let (op, target) = (operation.method().name(), operation.target());
         let method = operation.method();
         let decision = caller.verdict().and_then(|()| {
-            let permit = authorize(caller.peer.roles(self.accounts.roster()), operation);
+            let permit = authorize(caller.roles(self.accounts.roster()), operation);
             permit.map_err(|denied| denied.reason)
         });
         let decision =
@@ -76,9 +76,6 @@ impl Gate {
     pub(super) fn limit(&self, permit: &Permit, method: Method, uid: u32) -> Result<(), Reason> {
         if permit.by() == By::Gate {
             return Ok(());
-        }
-        if self.draining.is_some() {
-            return Err(Reason::ShuttingDown);
         }
         let limits = &self.config.limits;
         let count = |sessions: bool, of: Option<u32>| {
@@ -100,7 +97,7 @@ impl Gate {
     }
 
     pub(super) fn deny(&mut self, caller: &Caller, op: &str, target: String, reason: Reason) {
-        let roles = caller.peer.roles(self.accounts.roster());
+        let roles = caller.roles(self.accounts.roster());
         let (record, now) = (denial(&caller.peer, roles, op, target, reason.name()), Instant::now());
         if let Some(record) = self.denials.admit(record, now)
             && self.audit.append(&record).is_err()

@@ -5,7 +5,7 @@ use super::*;
 impl Gate {
     pub(super) fn accept_attach(&mut self) {
         for _ in 0..BATCH {
-            let Some(connection) = self.accept(|listeners| &listeners.attach) else { return };
+            let Some(connection) = self.accept(|listeners| Some(&listeners.attach)) else { return };
             let caller = Caller::glance(&connection);
             let limits = &self.config.limits;
             if self.connections_of(caller.peer.uid) >= limits.connections_per_uid

@@ -84,7 +84,7 @@ impl Gate {
             uid: caller.peer.uid,
             login_uid: caller.peer.login_uid,
             pid: caller.peer.pid,
-            roles: caller.peer.roles(self.accounts.roster()),
+            roles: caller.roles(self.accounts.roster()),
             target: escape(&permit.operation().target()),
             micros: now(),
             worker: worker.child.trace,
