@@ -73,22 +73,27 @@ impl Caller {
         Self { peer, nobody: None, process: None }
     }
 
-    /// Asks the kernel for the rest.
-    pub fn identify(self, socket: &OwnedFd, own: &Own, pidfd: Pidfd) -> Self {
-        let nobody = |peer: Peer, reason| Self { peer, nobody: Some(reason), process: None };
-        if self.nobody.is_some() {
-            return self;
+    /// Gets hold of the process. Enough to compare him with somebody who was identified.
+    pub fn hold(mut self, socket: &OwnedFd, pidfd: Pidfd) -> Self {
+        if self.nobody.is_none() {
+            match hold(socket, self.peer.pid, pidfd) {
+                Ok(process) => self.process = Some(process),
+                Err(error) => self.nobody = Some(gone_or_starved(&error)),
+            }
         }
-        let mut peer = self.peer;
-        let process = match hold(socket, peer.pid, pidfd) {
-            Ok(process) => process,
-            Err(error) => return nobody(peer, gone_or_starved(&error)),
-        };
-        let facts = Facts::of(peer.pid);
+        self
+    }
+
+    /// Asks the kernel for all the rest.
+    pub fn identify(self, socket: &OwnedFd, own: &Own, pidfd: Pidfd) -> Self {
+        let mut caller = self.hold(socket, pidfd);
+        if caller.nobody.is_some() {
+            return caller;
+        }
+        let facts = Facts::of(caller.peer.pid);
         let home = own.is_home(&facts);
-        peer.login_uid = login_uid(&facts);
-        // All of the above was about `pid`; now see whether that still was the caller.
-        let mut caller = Self { peer, nobody: None, process: Some(process) };
+        caller.peer.login_uid = login_uid(&facts);
+        // All of the above was about the number; now see whether that still was the caller.
         caller.nobody = match home {
             Ok(true) => caller.verdict().err(),
             Ok(false) => Some(Reason::ForeignUserns),

@@ -14,7 +14,7 @@ impl Gate {
                 self.deny(&caller, "attach", String::new(), Reason::ConnectionLimit);
                 continue;
             }
-            let caller = caller.identify(&connection, &self.own, self.config.pidfd);
+            let caller = caller.hold(&connection, self.config.pidfd);
             let token = self.token();
             if socket::set_nonblocking(&connection, true)
                 .and_then(|()| self.watch(&connection, token))
@@ -35,10 +35,9 @@ impl Gate {
         }
         let whole = matches!(&received, Ok((32, descriptors)) if descriptors.is_empty());
         // Looked at before it is taken: a wrong caller must not use up the right one's ticket.
-        let fits = whole
-            && caller.verdict().is_ok()
-            && self.tickets.get(&sent).is_some_and(|ticket| ticket.caller.is_same_process(&caller));
-        match self.tickets.remove(&sent).filter(|_| fits) {
+        let fits =
+            whole && self.tickets.get(&sent).is_some_and(|ticket| ticket.caller.is_same_process(&caller));
+        match fits.then(|| self.tickets.remove(&sent)).flatten() {
             Some(ticket) => _ = connection.send(&Attached::Session, &[ticket.client.as_fd()]),
             None => {
                 let _ = connection.send(&Attached::Refused, &[]);
