@@ -230,7 +230,8 @@ fn every_other_crate_forbids_unsafe() {
 #[test]
 fn dumpable_is_only_ever_switched_off() {
     let mut switched = 0;
-    for (name, source) in files("", ".rs") {
+    // Tests may try it from inside the front's cage.
+    for (name, source) in files("", ".rs").into_iter().filter(|(name, _)| !name.contains("tests/")) {
         let code = code(&source);
         let raw = lines_with(&code, "PR_SET_DUMPABLE");
         assert!(raw.is_empty(), "{name}:{raw:?}: by podsec_sys::process::forbid_inspection only");
