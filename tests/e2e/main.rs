@@ -7,23 +7,28 @@
 
 mod attacks;
 mod faults;
+mod protocol;
 mod scenarios;
 
 use libtest_mimic::{Arguments, Trial};
 use podsec_tests::host;
 use podsec_tests::oracle::Oracle;
+use podsec_tests::role;
 use std::process::ExitCode;
 
 /// A test: it may look at the oracle for the audit since its start.
 type Test = (&'static str, fn(&mut Oracle));
 
 fn main() -> ExitCode {
+    if let Some(code) = role::play(protocol::ROLES) {
+        return code;
+    }
     if let Some(code) = host::enter() {
         return code;
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    let tests = [scenarios::TESTS, attacks::TESTS, faults::TESTS].concat();
+    let tests = [scenarios::TESTS, attacks::TESTS, faults::TESTS, protocol::TESTS].concat();
     let trials = tests.into_iter().map(|(name, test)| {
         Trial::test(name, move || {
             let mut oracle = Oracle::before();

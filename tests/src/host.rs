@@ -136,6 +136,14 @@ pub fn child_pid() -> i32 {
         .expect("a pid")
 }
 
+/// How often something is done: as often as docs/threats.md says with PODSEC_FULL=1, less often in the usual run. Says
+/// which it was.
+pub fn count(usual: usize, full: usize) -> usize {
+    let count = if std::env::var_os("PODSEC_FULL").is_some() { full } else { usual };
+    println!("{count} times");
+    count
+}
+
 /// Is there such a process that is not a zombie?
 pub fn is_alive(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))

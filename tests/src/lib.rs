@@ -9,3 +9,4 @@ pub mod client;
 pub mod host;
 pub mod oracle;
 pub mod people;
+pub mod role;
