@@ -7,8 +7,10 @@
 
 mod attacks;
 mod faults;
+mod identity;
 mod protocol;
 mod scenarios;
+mod session;
 
 use libtest_mimic::{Arguments, Trial};
 use podsec_tests::host;
@@ -28,7 +30,16 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    let tests = [scenarios::TESTS, attacks::TESTS, faults::TESTS, protocol::TESTS].concat();
+    let tests = [
+        scenarios::TESTS,
+        attacks::TESTS,
+        faults::TESTS,
+        identity::CALLERS,
+        identity::NAMESPACES,
+        protocol::TESTS,
+        &session::tests(),
+    ]
+    .concat();
     let trials = tests.into_iter().map(|(name, test)| {
         Trial::test(name, move || {
             let mut oracle = Oracle::before();

@@ -8,5 +8,7 @@
 pub mod client;
 pub mod host;
 pub mod oracle;
+pub mod peer;
 pub mod people;
 pub mod role;
+pub mod terminal;
