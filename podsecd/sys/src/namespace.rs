@@ -87,7 +87,7 @@ impl Namespace {
         if result == 0 { Ok(uid) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// The inode of the user namespace that owns this one (`NS_GET_USERNS`).
+    /// The inode of the user namespace that owns this one, of a user namespace its parent (`NS_GET_USERNS`).
     ///
     /// # Errors
     /// ioctl(2); `EPERM` when that one is above or beside ours

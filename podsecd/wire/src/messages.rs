@@ -102,6 +102,8 @@ pub enum FromFront {
 /// gate → worker
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToWorker {
+    /// Before there is a question: load what looking people up takes.
+    WarmUp,
     /// Does the account database of this moment still give this uid one of these roles? The worker has no
     /// descriptor and no operation yet, so it can't act before the answer is in.
     Check {
@@ -166,6 +168,8 @@ pub struct SessionJob {
 /// worker → gate
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromWorker {
+    /// Answer to `WarmUp`.
+    Ready,
     /// Answer to `Check`.
     Checked(Result<(), Reason>),
     /// It goes on as another process, whose pidfd comes along: born in the session's control group.

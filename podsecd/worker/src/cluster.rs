@@ -16,6 +16,7 @@ use podsec_u7s::rootlesskit::{Pid, StateDir};
 use podsec_wire::messages::{ClusterUser, Job, Step};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Longest pid file: rootlesskit writes seven digits at most, and no newline.
 const PID_FILE: usize = 32;
@@ -58,6 +59,10 @@ impl Host {
     /// Before anything is entered.
     pub fn look() -> Self {
         Self(Kind::ALL.into_iter().filter_map(|kind| Some((kind, inode(&Facts::own(), kind)?))).collect())
+    }
+
+    fn has(&self, kind: Kind, inode: u64) -> bool {
+        self.0.contains(&(kind, inode))
     }
 }
 
@@ -106,8 +111,12 @@ impl Target {
         let facts = Facts::of(self.pid);
         let mut found: Vec<Found> = Vec::new();
         for kind in Kind::ALL {
-            let namespace = Namespace::open(&facts, kind).map_err(|_| self.gone_or(Reason::OwnerMismatch))?;
-            let shared = host.0.contains(&(kind, namespace.inode()));
+            let namespace = Namespace::open(&facts, kind).map_err(|error| match error.kind() {
+                // Every process has them all, until it is about to end.
+                std::io::ErrorKind::NotFound => Reason::NamespaceGone,
+                _ => self.gone_or(Reason::OwnerMismatch),
+            })?;
+            let shared = host.has(kind, namespace.inode());
             found.push((kind, namespace, !shared));
         }
         // What was opened belongs to the held process only if that still lives.
@@ -116,6 +125,10 @@ impl Target {
         }
         let Some((Kind::User, user, true)) = found.first() else { return Err(Reason::OwnerMismatch.into()) };
         if user.owner().ok() != Some(uid) {
+            return Err(Reason::OwnerMismatch.into());
+        }
+        // One that a root inside has made for a container of his is the cluster user's as well, but below his own.
+        if !user.owning_user_namespace().is_ok_and(|parent| host.has(Kind::User, parent)) {
             return Err(Reason::OwnerMismatch.into());
         }
         let user = user.inode();
@@ -142,6 +155,18 @@ impl Target {
         })
     }
 
+    /// No process could be started inside. In a pid namespace whose first process is on its way out the kernel says that
+    /// there is no memory (pid_namespaces(7)), before that process has quite ended.
+    pub fn explain_fork(&self, error: &std::io::Error) -> Failure {
+        if error.raw_os_error() == Some(nix::libc::ENOMEM) {
+            let _ = process::wait_readable(&[self.process.as_fd()], Some(Duration::from_millis(500)));
+        }
+        match self.gone_or(Reason::Resources) {
+            Reason::Resources => Failure::new(Reason::Resources, error),
+            gone => gone.into(),
+        }
+    }
+
     fn gone_or(&self, reason: Reason) -> Reason {
         if process::has_ended(&self.process) { Reason::NamespaceGone } else { reason }
     }
@@ -155,7 +180,7 @@ pub fn enter(
     job: &Job,
     report: &mut Report,
     before: impl FnOnce() -> Result<(), Failure>,
-) -> Result<(), Failure> {
+) -> Result<Target, Failure> {
     let user = user(job)?;
     account(user).take_groups().map_err(|error| Failure::new(Reason::Bug, error))?;
     report.step(Step::Find);
@@ -168,7 +193,8 @@ pub fn enter(
     let found = target.judge(user.uid, &report.host)?;
     before()?;
     report.step(Step::Join);
-    target.join(&found)
+    target.join(&found)?;
+    Ok(target)
 }
 
 fn read_pid(path: &Path, owner: u32) -> Result<Option<Pid>, Failure> {

@@ -26,6 +26,7 @@ use podsec_wire::messages::{FromWorker, Job, Outcome, Reply, Step, ToWorker};
 use podsec_wire::{Channel, WireError};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
+use std::time::Duration;
 
 fn main() -> ExitCode {
     // As a program of its own it has nothing to do, and no argument of anybody's to look at (CVE-2021-4034).
@@ -35,6 +36,8 @@ fn main() -> ExitCode {
     }
     match run() {
         Ok(()) => ExitCode::SUCCESS,
+        // The caller hung up, or podsecd is no more.
+        Err(error) if error.is_end() => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("podsecd-worker: {error}");
             ExitCode::FAILURE
@@ -46,10 +49,15 @@ fn run() -> Result<(), WireError> {
     process::forbid_inspection()?;
     let gate = Channel::from(process::take_stdin());
     process::close_on_exec_from(3)?;
-    member::warm_up();
     let host = cluster::Host::look();
     // The gate ended, or had no use for this worker.
-    let Some((question, _)) = gate.receive::<ToWorker>()? else { return Ok(()) };
+    let Some((mut question, _)) = gate.receive::<ToWorker>()? else { return Ok(()) };
+    if matches!(question, ToWorker::WarmUp) {
+        member::warm_up();
+        gate.send(&FromWorker::Ready, &[])?;
+        let Some((next, _)) = gate.receive::<ToWorker>()? else { return Ok(()) };
+        question = next;
+    }
     let ToWorker::Check { uid, roles, administrators } = question else { return Ok(()) };
     gate.send(&FromWorker::Checked(member::check(uid, roles, &administrators)), &[])?;
     let Some((ToWorker::Go(job), descriptors)) = gate.receive::<ToWorker>()? else { return Ok(()) };
@@ -111,7 +119,7 @@ impl Report {
     fn finish(&self, result: Result<(), Reason>, exit: Option<i32>) {
         let outcome = Outcome { result, step: self.step, exit };
         if self.gate.send(&FromWorker::Finished(outcome), &[]).is_ok() {
-            let _ = self.gate.receive_within::<ToWorker>(std::time::Duration::from_secs(2));
+            let _ = self.gate.receive_within::<ToWorker>(Duration::from_secs(2));
         }
     }
 }

@@ -3,7 +3,7 @@
 //! The bytes of the session pass through nobody: the program has the client's own descriptors, or a terminal whose
 //! leader the client holds. What is left here is to wait for the program and for the client.
 
-use crate::cluster;
+use crate::cluster::{self, Target};
 use crate::{Failure, Report};
 use podsec_policy::enter::{Enter, Program};
 use podsec_policy::reason::Reason;
@@ -44,7 +44,7 @@ pub fn run(job: &Job, enter: &Enter, client: Channel, report: &mut Report) -> Re
     let proc = Proc::open().map_err(|error| Failure::new(Reason::Bug, error))?;
     let mut pty = None;
     // As the cluster user, so that it is his; before joining, so that nothing mounted over /dev inside is used.
-    cluster::enter(job, report, || {
+    let target = cluster::enter(job, report, || {
         process::leave_keyring();
         if let Some(window) = enter.terminal() {
             let made = terminal::open(window.rows(), window.columns());
@@ -56,8 +56,9 @@ pub fn run(job: &Job, enter: &Enter, client: Channel, report: &mut Report) -> Re
     let entered = Reply::Entered { ticket, attach, session: job.id.clone() };
     report.front.send(&entered, &[]).map_err(|_| Reason::NotAttached)?;
 
-    let started = attend(&client, pty, report)
-        .and_then(|stdio| start(enter, cluster::user(job)?, job, stdio, &client, report));
+    let started =
+        attend(&client, pty, report).and_then(|stdio| start(enter, &target, job, stdio, &client, report));
+    drop(target);
     match started {
         Ok(child) => {
             let exit = supervise(child, &client, &proc, Duration::from_secs(hangup_grace));
@@ -178,15 +179,14 @@ fn login_shell(shell: &Path) -> &Path {
 /// system that is the cluster user's (CVE-2019-14271).
 fn start(
     enter: &Enter,
-    user: &ClusterUser,
+    target: &Target,
     job: &Job,
     stdio: Stdio,
     client: &Channel,
     report: &mut Report,
 ) -> Result<i32, Failure> {
     report.step(Step::Start);
-    let bug = |error: std::io::Error| Failure::new(Reason::Resources, error);
-    let image = Image::new(enter, user, job)?;
+    let image = Image::new(enter, cluster::user(job)?, job)?;
     let mut stdio = stdio;
     if let Stdio::Terminal { leader, .. } = &mut stdio {
         let leader = leader.take().ok_or(Reason::Bug)?;
@@ -195,7 +195,8 @@ fn start(
     }
     let mut failed = None;
     // In a joined pid namespace only children live, so there is always this one new process.
-    let child = process::spawn(&mut || failed = Some(become_program(&image, &stdio))).map_err(bug)?;
+    let child = process::spawn(&mut || failed = Some(become_program(&image, &stdio)))
+        .map_err(|error| target.explain_fork(&error))?;
     drop(stdio);
     if let Some((at, error)) = failed {
         let _ = waitpid(Pid::from_raw(child), None);

@@ -101,7 +101,7 @@ impl Gate {
         let made = if self.warm_fronts.len() < WARM {
             self.start_front().map(|front| self.warm_fronts.push(front))
         } else if self.warm_workers() < WARM {
-            self.start_worker().map(drop)
+            self.start_worker().and_then(|token| self.warm_up(token))
         } else {
             Ok(())
         };
@@ -120,14 +120,20 @@ impl Gate {
     }
 
     pub(super) fn warm_workers(&self) -> usize {
-        self.workers.values().filter(|worker| matches!(worker.task, Task::Warm)).count()
+        self.workers.values().filter(|worker| worker.task.is_none()).count()
     }
 
     pub(super) fn start_worker(&mut self) -> io::Result<Token> {
         let child = Child::start("podsecd-worker", &[])?;
         let token = self.token();
         self.watch(&child.channel, token)?;
-        self.workers.insert(token, Worker { child, task: Task::Warm, deadline: None });
+        let deadline = Some(Instant::now() + CHECK);
+        self.workers.insert(token, Worker { child, task: Task::Starting, deadline });
         Ok(token)
+    }
+
+    fn warm_up(&self, token: Token) -> io::Result<()> {
+        let worker = self.workers.get(&token).ok_or(io::ErrorKind::NotFound)?;
+        worker.child.channel.send(&ToWorker::WarmUp, &[]).map_err(io::Error::other)
     }
 }

@@ -74,6 +74,8 @@ struct Worker {
 /// What a worker is doing. It goes down this list, never up.
 #[derive(Debug)]
 enum Task {
+    /// Loading what looking people up takes, which may hang.
+    Starting,
     Warm,
     /// Is the caller still a member?
     Checking {
@@ -105,6 +107,7 @@ struct Request {
 /// A session that its client has not fetched.
 #[derive(Debug)]
 struct Ticket {
+    worker: Token,
     caller: Caller,
     client: Channel,
     expires: Instant,
@@ -334,7 +337,7 @@ impl Gate {
             || !self.waiting.is_empty()
             || !self.attaching.is_empty()
             || !self.orphans.is_empty()
-            || self.workers.values().any(|worker| !matches!(worker.task, Task::Warm));
+            || self.workers.values().any(|worker| !worker.task.is_none());
         (self.activated && self.config.limits.idle_exit > 0 && !busy).then_some(self.last_event)
     }
 
@@ -342,7 +345,7 @@ impl Gate {
         let now = Instant::now();
         if let Some(deadline) = self.draining {
             let busy = self.workers.values().any(|worker| match &worker.task {
-                Task::Warm | Task::Ending { .. } => false,
+                Task::Starting | Task::Warm | Task::Ending { .. } => false,
                 Task::Checking { .. } => true,
                 Task::Running { session, step, .. } => !session || *step != Step::Run,
             });
@@ -357,10 +360,14 @@ impl Gate {
 }
 
 impl Task {
+    fn is_none(&self) -> bool {
+        matches!(self, Self::Starting | Self::Warm)
+    }
+
     /// Is it work, is it a session, and whose?
     fn load(&self) -> Option<(bool, u32)> {
         match self {
-            Self::Warm => None,
+            Self::Starting | Self::Warm => None,
             Self::Checking { request, permit } => {
                 Some((permit.operation().method() == Method::Enter, request.uid))
             }

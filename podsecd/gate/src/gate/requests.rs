@@ -139,6 +139,8 @@ impl Gate {
         Some(ToFront::Refused { id, reason })
     }
 
+    /// One that is ready, or a new one, which takes the question before it loads anything: while the account database
+    /// hangs, those who need not be looked up there are served.
     fn ask_worker(&mut self, request: Request, permit: Permit) -> Result<(), Reason> {
         let warm = self
             .workers

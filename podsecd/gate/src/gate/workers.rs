@@ -6,6 +6,13 @@ impl Gate {
     pub(super) fn hear_worker(&mut self, token: Token) {
         let Some(worker) = self.workers.get(&token) else { return };
         match worker.child.channel.receive::<FromWorker>() {
+            Ok(Some((FromWorker::Ready, _))) => {
+                if let Some(Worker { task: task @ Task::Starting, deadline, .. }) =
+                    self.workers.get_mut(&token)
+                {
+                    (*task, *deadline) = (Task::Warm, None);
+                }
+            }
             Ok(Some((FromWorker::Checked(verdict), _))) => self.checked(token, verdict),
             Ok(Some((FromWorker::Moved { pid }, descriptors))) => self.moved(token, pid, descriptors),
             Ok(Some((FromWorker::Step(now), _))) => {
@@ -128,13 +135,14 @@ impl Gate {
         worker.task = Task::Running { request, open, session: session.is_some(), step: Step::Confine };
         self.workers.insert(token, worker);
         if let Some((ticket, (client, _), caller)) = session {
-            self.tickets.insert(ticket, Ticket { caller, client, expires: now + TICKET });
+            self.tickets.insert(ticket, Ticket { worker: token, caller, client, expires: now + TICKET });
         }
         Ok(ours)
     }
 
     pub(super) fn finished(&mut self, token: Token, outcome: Outcome) {
         let Some(mut worker) = self.workers.remove(&token) else { return };
+        self.tickets.retain(|_, ticket| ticket.worker != token);
         let Task::Running { open, session, .. } = worker.task else { return worker.child.kill() };
         self.record_end(&open, outcome.result, outcome.step, outcome.exit);
         let told = worker.child.channel.send(&ToWorker::Recorded, &[]);
@@ -149,7 +157,10 @@ impl Gate {
     pub(super) fn lost(&mut self, token: Token, reason: Reason) {
         let Some(worker) = self.workers.remove(&token) else { return };
         worker.child.kill();
+        self.tickets.retain(|_, ticket| ticket.worker != token);
         match worker.task {
+            // Its program cannot be run, or the account database hangs or took it down: not again at once.
+            Task::Starting => self.make_up_after = Instant::now() + Duration::from_secs(1),
             Task::Warm | Task::Ending { .. } => {}
             Task::Checking { request, permit } => {
                 // The account database did not answer in time, or took the worker down: no answer is no right.
