@@ -57,9 +57,3 @@ pub fn find((pid, started): (i32, u64)) -> Option<OwnedFd> {
     let process = process::open(pid).ok()?;
     (start_time(pid) == Some(started) && !process::has_ended(&process)).then_some(process)
 }
-
-/// Collects children that have ended.
-pub fn reap() {
-    use podsec_sys::nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-    while !matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive) | Err(_)) {}
-}

@@ -1,8 +1,8 @@
 //! Processes held by descriptor (pidfd_open(2)), what `/proc` says of them, and this process's own hygiene.
 
-use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -250,12 +250,16 @@ pub fn take_passed(count: i32) -> Vec<OwnedFd> {
 /// keeps, makes waitpid(2) say ECHILD; Rust programs ignore SIGPIPE.
 ///
 /// # Errors
-/// sigaction(2)
+/// sigprocmask(2)
 pub fn default_signals() -> io::Result<()> {
-    for signal in Signal::iterator() {
-        if !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP) {
-            // SAFETY: the default action runs no code of ours.
-            unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl)? };
+    // The kernel's struct sigaction in zeros: default action, no flags, no mask. By the system call, because libc keeps
+    // two real-time signals to itself, and whom glibc's posix_spawn(3) started has those ignored.
+    let default = [0_u64; 4];
+    for number in 1..=64 {
+        // SAFETY: the kernel reads no more than that, and the default action runs no code of ours. SIGKILL and SIGSTOP
+        // are refused, and are what they are.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, number, default.as_ptr(), std::ptr::null::<u64>(), 8);
         }
     }
     SigSet::empty().thread_set_mask()?;
@@ -271,6 +275,82 @@ pub fn signals(list: &[Signal]) -> io::Result<nix::sys::signalfd::SignalFd> {
     let set: SigSet = list.iter().copied().collect();
     nix::sys::signal::sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
     Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+}
+
+/// From now on this process is killed when its parent ends, or right now if that has ended already. `parent` was opened
+/// before it started this one: in a new pid namespace getppid(2) tells nothing.
+///
+/// # Errors
+/// prctl(2); `BrokenPipe`
+pub fn die_with(parent: &impl AsFd) -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    if has_ended(parent) { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
+}
+
+/// No better treated than anybody: niceness and the kernel's choice of whom to kill when memory runs out
+/// (proc_pid_oom_score_adj(5)) back to what they usually are, where this process has them lower. An administrator may
+/// protect podsecd like that; what it starts for others must not inherit it.
+///
+/// # Errors
+/// setpriority(2), write(2)
+pub fn usual_priority() -> io::Result<()> {
+    // SAFETY: numbers only; 0 is this process.
+    let lowered = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) } < 0;
+    // SAFETY: as above.
+    if lowered && unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 0) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let path = "/proc/self/oom_score_adj";
+    match std::fs::read(path)?.first() {
+        Some(b'-') => File::options().write(true).open(path)?.write_all(b"0"),
+        _ => Ok(()),
+    }
+}
+
+/// How a child ended, wait(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// By itself.
+    Code(u8),
+    /// By a signal; real-time ones, which nix has no names for, among them.
+    Signal(u8),
+}
+
+/// Waits for a child's end.
+///
+/// # Errors
+/// waitpid(2)
+pub fn wait(child: i32) -> io::Result<Ended> {
+    let mut status = 0;
+    // SAFETY: waitpid writes one int.
+    while unsafe { libc::waitpid(child, &raw mut status, 0) } < 0 {
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    let (make, number): (fn(u8) -> Ended, _) = match libc::WIFEXITED(status) {
+        true => (Ended::Code, libc::WEXITSTATUS(status)),
+        false => (Ended::Signal, libc::WTERMSIG(status)),
+    };
+    u8::try_from(number).map(make).map_err(io::Error::other)
+}
+
+/// Collects all children that have ended, and kills those that are stopped. No child of podsecd stops by itself; the
+/// cluster user may stop one that has become him, and would so keep it, its session and its client for ever.
+pub fn reap() {
+    loop {
+        let mut status = 0;
+        // SAFETY: waitpid writes one int.
+        let child = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::WUNTRACED) };
+        if child <= 0 {
+            return;
+        }
+        if libc::WIFSTOPPED(status) {
+            // SAFETY: numbers only. The child is not collected, so the number is still its.
+            unsafe { libc::kill(child, libc::SIGKILL) };
+        }
+    }
 }
 
 /// Which of the two processes of a fork(2) this is.
@@ -336,8 +416,8 @@ pub fn spawn(child: &mut dyn FnMut()) -> io::Result<i32> {
     Ok(pid.as_raw())
 }
 
-/// Goes on as a new process that is born in a control group (`CLONE_INTO_CGROUP`, clone(2), Linux 5.7); the old one
-/// ends. The usual way, writing to `cgroup.procs`, makes the kernel wait until no process anywhere is in the middle of
+/// Goes on as a new process, with the same parent, that is born in a control group (`CLONE_INTO_CGROUP`, clone(2),
+/// Linux 5.7); the old one ends. The usual way, writing to `cgroup.procs`, makes the kernel wait until no process anywhere is in the middle of
 /// a fork or an exec, which takes ten milliseconds and more.
 ///
 /// The caller has one thread, and rights on the group and on those above it, up to the one that it has in common with
@@ -350,8 +430,9 @@ pub fn continue_in_cgroup(directory: std::os::fd::BorrowedFd<'_>) -> io::Result<
     const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
     // SAFETY: all zeros is a valid clone_args.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
-    arguments.flags = CLONE_INTO_CGROUP;
-    arguments.exit_signal = u64::try_from(libc::SIGCHLD).map_err(io::Error::other)?;
+    // A child of the old one's parent, and told of like that (no signal of its own): podsecd collects the new one too,
+    // and sees when somebody stops it.
+    arguments.flags = CLONE_INTO_CGROUP | u64::try_from(libc::CLONE_PARENT).map_err(io::Error::other)?;
     arguments.cgroup = u64::try_from(directory.as_raw_fd()).map_err(io::Error::other)?;
     let result = hand_over(&mut arguments);
     if result == 0 {

@@ -47,6 +47,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), WireError> {
     process::forbid_inspection()?;
+    process::usual_priority()?;
     let gate = Channel::from(process::take_stdin());
     process::close_on_exec_from(3)?;
     let host = cluster::Host::look();

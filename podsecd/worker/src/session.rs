@@ -11,9 +11,8 @@ use podsec_sys::nix;
 use podsec_sys::nix::fcntl::OFlag;
 use podsec_sys::nix::sys::signal::{Signal, kill};
 use podsec_sys::nix::sys::stat::{Mode, SFlag, fstat, umask};
-use podsec_sys::nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use podsec_sys::nix::unistd::{Pid, chdir, execve, getcwd, setsid};
-use podsec_sys::process::{self, Proc};
+use podsec_sys::process::{self, Ended, Proc};
 use podsec_sys::terminal;
 use podsec_wire::Channel;
 use podsec_wire::messages::{ClusterUser, Job, Reply, SessionJob, Step};
@@ -185,7 +184,7 @@ fn start(
     client: &Channel,
     report: &mut Report,
 ) -> Result<i32, Failure> {
-    report.step(Step::Start);
+    report.waiting(Step::Start);
     let image = Image::new(enter, cluster::user(job)?, job)?;
     let mut stdio = stdio;
     if let Stdio::Terminal { leader, .. } = &mut stdio {
@@ -193,13 +192,15 @@ fn start(
         client.send(&ToClient::Terminal, &[leader.as_fd()]).map_err(|_| Reason::NotAttached)?;
         // Dropped here: once the client's copy is gone, the kernel itself hangs the terminal up.
     }
+    let own = i32::try_from(std::process::id()).map_err(|_| Reason::Bug)?;
+    let supervisor = process::open(own).map_err(|error| Failure::new(Reason::Resources, error))?;
     let mut failed = None;
     // In a joined pid namespace only children live, so there is always this one new process.
-    let child = process::spawn(&mut || failed = Some(become_program(&image, &stdio)))
-        .map_err(|error| target.explain_fork(&error))?;
-    drop(stdio);
+    let mut child = || failed = Some(become_program(&image, &stdio, &supervisor));
+    let child = process::spawn(&mut child).map_err(|error| target.explain_fork(&error))?;
+    drop((stdio, supervisor));
     if let Some((at, error)) = failed {
-        let _ = waitpid(Pid::from_raw(child), None);
+        wait(child);
         return Err(explain(at, error, &image));
     }
     let _ = client.send(&ToClient::Started, &[]);
@@ -233,9 +234,12 @@ fn explain(at: At, error: nix::Error, image: &Image) -> Failure {
 }
 
 /// In the child, up to exec; returns only what went wrong.
-fn become_program(image: &Image, stdio: &Stdio) -> (At, nix::Error) {
+fn become_program(image: &Image, stdio: &Stdio, supervisor: &OwnedFd) -> (At, nix::Error) {
     let setup = || {
         process::default_signals()?;
+        // Without its supervisor nobody would end it with its client. Nor would anybody end one that cannot begin, since
+        // a directory of the cluster user's may take for ever to enter.
+        process::die_with(supervisor)?;
         // A session of its own: no controlling terminal is inherited, /dev/tty is not the caller's.
         setsid()?;
         match stdio {
@@ -343,16 +347,9 @@ fn signal_group(child: i32, signal: session::Signal) {
 }
 
 fn wait(child: i32) -> Exit {
-    loop {
-        match waitpid(Pid::from_raw(child), Some(WaitPidFlag::empty())) {
-            Ok(WaitStatus::Exited(_, code)) => {
-                return Exit::Code(u8::try_from(code & 0xff).unwrap_or(u8::MAX));
-            }
-            Ok(WaitStatus::Signaled(_, signal, _)) => {
-                return Exit::Signal(u8::try_from(signal as i32).unwrap_or(0));
-            }
-            Err(nix::Error::EINTR) | Ok(_) => {}
-            Err(_) => return Exit::Code(u8::MAX),
-        }
+    match process::wait(child) {
+        Ok(Ended::Code(code)) => Exit::Code(code),
+        Ok(Ended::Signal(signal)) => Exit::Signal(signal),
+        Err(_) => Exit::Code(u8::MAX),
     }
 }

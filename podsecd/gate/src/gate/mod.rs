@@ -274,7 +274,7 @@ impl Gate {
     fn signals(&mut self) {
         while let Ok(Some(signal)) = self.signals.read_signal() {
             match i32::try_from(signal.ssi_signo).map(Signal::try_from) {
-                Ok(Ok(Signal::SIGCHLD)) => child::reap(),
+                Ok(Ok(Signal::SIGCHLD)) => process::reap(),
                 // The audit finds out by itself that its file was renamed.
                 Ok(Ok(Signal::SIGHUP)) => {}
                 _ => {

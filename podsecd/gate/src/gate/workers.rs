@@ -157,7 +157,9 @@ impl Gate {
     pub(super) fn lost(&mut self, token: Token, reason: Reason) {
         let Some(worker) = self.workers.remove(&token) else { return };
         worker.child.kill();
+        let tickets = self.tickets.len();
         self.tickets.retain(|_, ticket| ticket.worker != token);
+        let unfetched = self.tickets.len() < tickets;
         match worker.task {
             // Its program cannot be run, or the account database hangs or took it down: not again at once.
             Task::Starting => self.make_up_after = Instant::now() + Duration::from_secs(1),
@@ -173,6 +175,8 @@ impl Gate {
                 self.tell_front(request.front, &ToFront::Refused { id: request.id, reason }, &[]);
             }
             Task::Running { request, open, step, .. } => {
+                let waited_in_vain = reason == Reason::Deadline && step == Step::Attach && unfetched;
+                let reason = if waited_in_vain { Reason::NotAttached } else { reason };
                 self.record_end(&open, Err(reason), step, None);
                 self.tell_front(request.front, &ToFront::Lost { id: request.id, reason }, &[]);
             }
