@@ -134,6 +134,11 @@ pub fn fed(command: &mut Command, input: &[u8]) -> Output {
     })
 }
 
+/// The cluster user's, on the host.
+pub fn cluster_uid() -> u32 {
+    podsec_sys::nix::unistd::User::from_name(CLUSTER).expect("NSS").expect(CLUSTER).uid.as_raw()
+}
+
 fn shell(script: &str) -> [&str; 3] {
     ["/bin/sh", "-c", script]
 }
@@ -233,8 +238,11 @@ fn nsenter_u7s(_: &mut Oracle) {
     let status = as_of_old(&shell("exit 42")).status().expect("nsenter_u7s");
     assert_eq!(status.code(), Some(42));
     // Without a command, the login shell: told so by its name, at home.
-    let output = fed(&mut as_of_old(&[]), b"echo $0; pwd; shopt -q login_shell && echo login; exit 6\n");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "-bash\n/var/lib/u7s-admin\nlogin\n");
+    let output = fed(
+        &mut as_of_old(&[]),
+        b"echo $0; [ . -ef ~ ] && echo home; shopt -q login_shell && echo login; exit 6\n",
+    );
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "-bash\nhome\nlogin\n");
     assert_eq!(output.status.code(), Some(6));
     let mut terminal = Terminal::of(ALICE, &as_of_old(&[]));
     terminal.types("id -u; tty; exit 7\r");
@@ -244,7 +252,9 @@ fn nsenter_u7s(_: &mut Oracle) {
 
 fn signals_are_passed_on(oracle: &mut Oracle) {
     let script = "for s in HUP INT QUIT TERM USR1 USR2; do trap \"echo $s\" $s; done; echo ready; while :; do sleep 0.01; done";
-    let mut child = entering(ROOT, &shell(script)).stdout(Stdio::piped()).spawn().expect("podsecctl");
+    let mut child = entering(ROOT, &shell(script));
+    // The shell says of every sleep what ended it.
+    let mut child = child.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("podsecctl");
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().expect("a pipe")));
     let mut line = || lines.next().expect("a line").expect("a line");
     assert_eq!(line(), "ready");

@@ -56,12 +56,13 @@ fn keys(oracle: &mut Oracle) {
 /// Job control of a shell inside.
 fn stop_and_go_in_a_shell(_: &mut Oracle) {
     let mut terminal = entering(&["/bin/bash", "--norc", "--noprofile", "-i"]);
-    terminal.types("PS1='ready> '\r");
-    terminal.sees("\nready> ");
+    terminal.types("PS1='rea''dy> '\r");
+    terminal.sees("ready> ");
     terminal.types("sleep 61.01\r");
     let sleeper = pid_of(&["sleep", "61.01"]);
     terminal.types("\x1a");
     terminal.sees("Stopped");
+    terminal.sees("ready> ");
     host::wait_for("the sleeper to stop", || stat(sleeper, 3) == "T");
     terminal.types("fg\r");
     host::wait_for("the sleeper to go on", || stat(sleeper, 3) == "S");
@@ -77,12 +78,13 @@ fn stop_and_go_of_podsecctl(_: &mut Oracle) {
     // Without a terminal, Ctrl-Z reaches podsecctl as a signal and stops the program inside as well.
     let mut bash = people::command(ALICE, "/bin/bash");
     let mut terminal = Terminal::of(ALICE, bash.args(["--norc", "--noprofile", "-i"]));
-    terminal.types("PS1='ready> '\r");
-    terminal.sees("\nready> ");
+    terminal.types("PS1='rea''dy> '\r");
+    terminal.sees("ready> ");
     terminal.types("podsecctl enter -T -- sleep 61.02\r");
     let sleeper = pid_of(&["sleep", "61.02"]);
     terminal.types("\x1a");
     terminal.sees("Stopped");
+    terminal.sees("ready> ");
     host::wait_for("the sleeper to stop", || stat(sleeper, 3) == "T");
     terminal.types("fg\r");
     host::wait_for("the sleeper to go on", || stat(sleeper, 3) == "S");
