@@ -421,6 +421,9 @@ fn environment(oracle: &mut Oracle) {
     let (sent, expected) = (run(&command), golden(&["LANG=C.UTF-8", "LC_TIME=C"]));
     let set = |text: &str| text.split('\0').map(str::to_owned).collect::<BTreeSet<_>>();
     assert_eq!(set(&sent), set(&expected));
+    // What kind of terminal it is goes along with one.
+    let (_, shown) = Terminal::podsecctl(ALICE, &["enter", "-t", "--", "printenv", "TERM"]).ends();
+    assert_eq!(shown, "xterm\r\n");
     let told = people::ctl(
         ALICE,
         &["enter", "--env", "KUBECONFIG=/k", "--env", "A=b=c", "--", "cat", "/proc/self/environ"],

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 pub const TESTS: &[Test] = &[
     ("session::outlives_podsecd", outlives_podsecd),
     ("session::of_a_podsecd_that_died", of_a_podsecd_that_died),
+    ("session::ends_with_the_namespace", ends_with_the_namespace),
     ("attacks::t35_supervisor_killed", supervisor_killed),
     ("attacks::t35_supervisor_stopped", supervisor_stopped),
+    ("attacks::t35_storm_of_signals", storm_of_signals),
     ("attacks::t28_directory_that_never_answers", directory_that_never_answers),
     ("attacks::t38_client_killed", client_killed),
     ("attacks::t38_deaf_programs", deaf_programs),
@@ -99,6 +101,18 @@ fn of_a_podsecd_that_died(oracle: &mut Oracle) {
     assert_eq!(pids_of(&["sleep", "64.11"]).len() + pids_of(&["sleep", "64.12"]).len(), 0, "an orphan");
 }
 
+fn ends_with_the_namespace(oracle: &mut Oracle) {
+    let mut client = entering(ALICE, &["sleep", "64.21"]).spawn().expect("podsecctl");
+    let mut on = Terminal::podsecctl(ALICE, &["enter", "-t", "--", "sleep", "64.22"]);
+    pid_of(&["sleep", "64.21"]);
+    pid_of(&["sleep", "64.22"]);
+    host::stop_namespace();
+    assert_eq!(code(client.wait().expect("wait")), 137);
+    assert_eq!(on.ends().0, 137);
+    expect_records(oracle, &["intent", "intent", "done", "done"]);
+    host::start_namespace();
+}
+
 /// The workers that have become the cluster user: that is whom he can send signals to.
 fn his_workers() -> Vec<i32> {
     let uid = cluster_uid();
@@ -156,6 +170,60 @@ fn supervisor_stopped(oracle: &mut Oracle) {
     host::within(Duration::from_secs(5), "the program to end", || !host::is_alive(program));
     expect_records(oracle, &["intent", "fail helper-lost attach", "intent", "fail helper-lost run"]);
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
+/// Sends STOP and KILL by turns to everything of podsec's that it may, as soon as it sees it, until its input ends.
+const STORM: &str = "
+import os, select, signal
+hits, turn = 0, 0
+print('ready', flush=True)
+while not select.select([0], [], [], 0)[0]:
+    for name in os.listdir('/proc'):
+        try:
+            if not name.isdigit() or open(f'/proc/{name}/comm').read() != 'podsecd-worker\\n': continue
+            turn += 1
+            os.kill(int(name), signal.SIGSTOP if turn % 3 else signal.SIGKILL)
+            hits += 1
+        except OSError: pass
+print(hits)
+";
+
+/// At any point of an entry, from inside and from outside: a program ran or none did, its client hears of it in time,
+/// and nothing is left over.
+fn storm_of_signals(oracle: &mut Oracle) {
+    let mut outside = people::command(CLUSTER, "/usr/bin/python3");
+    outside.args(["-c", STORM]);
+    let attackers = [outside, people::inside("/usr/bin/python3", &["-c", STORM])]
+        .map(|mut command| command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python"));
+    let started = Instant::now();
+    let clients = (0..count(1000, 100)).map(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        entering(ALICE, &["true"]).stderr(Stdio::null()).spawn().expect("podsecctl")
+    });
+    let ends: Vec<_> = clients
+        .collect::<Vec<_>>()
+        .into_iter()
+        .map(|mut client| code(client.wait().expect("wait")))
+        .collect();
+    println!("{:?}", started.elapsed());
+    for attacker in attackers {
+        let told = attacker.wait_with_output().expect("python").stdout;
+        let hits: usize =
+            String::from_utf8_lossy(&told).lines().last().unwrap_or_default().parse().expect("a number");
+        assert!(hits > 0, "the storm was none");
+        println!("{hits} hits");
+    }
+    // It ran; its supervisor was hit under it, or before it was fetched; or it was hit itself.
+    assert!(ends.iter().all(|end| [0, 70, 75, 137].contains(end)), "{ends:?}");
+    host::wait_for("the last record", || all_closed(oracle));
+    let found = records(oracle);
+    let known = |record: &&String| {
+        ["intent", "done"].contains(&record.as_str())
+            || record.starts_with("fail helper-lost")
+            || record.starts_with("fail deadline")
+    };
+    assert!(found.iter().all(|record| known(&record)), "{found:?}");
+    assert_eq!(his_workers(), [0; 0]);
 }
 
 /// Mounts a file system inside whose server answers nothing; says so, and stays.
