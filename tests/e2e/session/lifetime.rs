@@ -217,12 +217,13 @@ fn storm_of_signals(oracle: &mut Oracle) {
     assert!(ends.iter().all(|end| [0, 70, 75, 137].contains(end)), "{ends:?}");
     host::wait_for("the last record", || all_closed(oracle));
     let found = records(oracle);
-    let known = |record: &&String| {
-        ["intent", "done"].contains(&record.as_str())
+    // A ticket goes with its worker, so the client may come for it in vain.
+    let known = |record: &String| {
+        ["intent", "done", "deny bad-ticket"].contains(&record.as_str())
             || record.starts_with("fail helper-lost")
             || record.starts_with("fail deadline")
     };
-    assert!(found.iter().all(|record| known(&record)), "{found:?}");
+    assert!(found.iter().all(known), "{found:?}");
     assert_eq!(his_workers(), [0; 0]);
 }
 
