@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Most lines of code in the gate, comments and tests apart: what one person can read in an afternoon.
-const GATE_LINES: usize = 1500;
+const GATE_LINES: usize = 1600;
 /// Most crates that the gate names in its own Cargo.toml.
 const GATE_DEPENDENCIES: usize = 12;
 
