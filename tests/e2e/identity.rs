@@ -84,13 +84,13 @@ fn methods() -> Vec<&'static str> {
 
 /// Records of that phase since the test began, or since so many.
 fn records(oracle: &Oracle, phase: &str) -> Vec<Value> {
-    oracle.audit().into_iter().filter(|record| record["phase"] == phase).collect()
+    oracle.audit_now().into_iter().filter(|record| record["phase"] == phase).collect()
 }
 
 /// All were denied, for this reason, to this uid, and nothing was begun for him. Gives the records.
 fn assert_all_denied(oracle: &Oracle, answers: &[Value], uid: u32, reasons: &[&str]) -> Vec<Value> {
     answers.iter().for_each(assert_denied);
-    let mut newest: Vec<_> = oracle.audit().into_iter().filter(|record| record["uid"] == uid).collect();
+    let mut newest: Vec<_> = oracle.audit_now().into_iter().filter(|record| record["uid"] == uid).collect();
     newest.drain(..newest.len().saturating_sub(answers.len()));
     assert_eq!(newest.len(), answers.len(), "{newest:#?}");
     for (record, answer) in newest.iter().zip(answers) {
@@ -123,7 +123,7 @@ fn t01_stranger(oracle: &mut Oracle) {
     assert_eq!(records(oracle, "intent"), [] as [Value; 0]);
 
     // The other way: he does not come as far as being asked.
-    let before = oracle.audit().len();
+    let before = oracle.audit_now().len();
     host::stop_daemon("TERM");
     host::start_daemon(Some("[socket]\nmode = 0o660\n"));
     for name in ["podsecd", "attach"] {
@@ -133,7 +133,7 @@ fn t01_stranger(oracle: &mut Oracle) {
     let output = user(MALLORY).args(["call", WHOAMI]).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains("EACCES"), "{output:?}");
     assert_eq!(people::ctl_fails(MALLORY, &["enter", "--", "true"]).0, 69);
-    assert_eq!(oracle.audit().len(), before);
+    assert_eq!(oracle.audit_now().len(), before);
     assert_done(&answer(&mut user(ROOT), WHOAMI));
 }
 
@@ -153,9 +153,9 @@ fn t02_every_op_matrix(oracle: &mut Oracle) {
         let names: Vec<Value> = roles.iter().map(|role| role.name().into()).collect();
         let uid = uid_of(person);
         for rule in RULES {
-            let since = oracle.audit().len();
+            let since = oracle.audit_now().len();
             let answer = answer(&mut user(person), rule.method.name());
-            let of_these = || oracle.audit().split_off(since).into_iter();
+            let of_these = || oracle.audit_now().split_off(since).into_iter();
             if rule.roles.intersection(roles) == Roles::NONE {
                 assert_denied(&answer);
                 let all: Vec<_> = of_these().collect();
@@ -198,7 +198,7 @@ fn t03_die_in_auth(oracle: &mut Oracle) {
     });
     let (stranger, alice) = (uid_of(MALLORY), uid_of(ALICE));
     let mut reasons = BTreeMap::<String, usize>::new();
-    for record in oracle.audit() {
+    for record in oracle.audit_now() {
         let (phase, reason) =
             (record["phase"].as_str().unwrap(), record["reason"].as_str().unwrap_or_default());
         if record["uid"] == stranger {
@@ -355,7 +355,7 @@ fn t09_subuid_caller(oracle: &mut Oracle) {
         let answers = answers(&mut command, &calls(&[WHOAMI, ENTER, QUERY]));
         // 1 inside is the first of his subordinate ids.
         let denials = assert_all_denied(oracle, &answers, first_subuid(CLUSTER) + 4, &["foreign-userns"]);
-        assert!(denials.iter().all(|record| record["roles"] == serde_json::json!(["Anyone"])));
+        assert!(denials.iter().all(|record| record.get("roles").is_none()), "{denials:?}");
     }
 }
 
@@ -415,10 +415,12 @@ fn t10_uid_changed(oracle: &mut Oracle) {
         let answers = answers(&mut user(ROOT), &words);
         assert_all_denied(oracle, &answers, 0, &["uid-changed"]);
     }
-    let back = ["connect", "uids", "0", "1102", "0", "call", QUERY, "uids", "0", "0", "0", "call", QUERY];
+    // Between two requests; who takes root up again is who connected.
+    let back = ["call", QUERY, "uids", "0", "1102", "0", "call", QUERY, "uids", "0", "0", "0", "call", QUERY];
     let answers = answers(&mut user(ROOT), &back);
-    assert_denied(&answers[0]);
-    assert_done(&answers[1]);
+    assert_done(&answers[0]);
+    assert_denied(&answers[1]);
+    assert_done(&answers[2]);
 }
 
 fn t10_setuid_exec(oracle: &mut Oracle) {
@@ -710,7 +712,7 @@ fn the_record_tells_who(oracle: &mut Oracle) {
         for (uid, person) in [(0, ROOT), (alice, ALICE), (uid_of(MALLORY), MALLORY)] {
             let groups = if person == ALICE { gid_of("wheel") } else { 5 };
             let mut caller = numeric(&format!("{options} --groups {groups} --gid 5 --uid {uid}"));
-            let since = oracle.audit().len();
+            let since = oracle.audit_now().len();
             let answers = answers(&mut caller, &calls(&[WHOAMI, ENTER]));
             assert_eq!(answers[0]["answer"]["login_uid"], serde_json::json!(login), "{person}");
             let records = oracle.audit().split_off(since);
@@ -773,7 +775,7 @@ fn as_cluster(script: &str, arguments: &[&str]) {
 
 /// Nobody gets in, and the record says why. Gives what was answered.
 fn assert_no_way_in(oracle: &Oracle, reasons: &[&str], what: &str) -> Value {
-    let since = oracle.audit().len();
+    let since = oracle.audit_now().len();
     let mut told = Value::Null;
     for person in [ALICE, CLUSTER, ROOT] {
         told = answer(&mut user(person), ENTER);
@@ -781,7 +783,7 @@ fn assert_no_way_in(oracle: &Oracle, reasons: &[&str], what: &str) -> Value {
         assert_eq!(told["code"], 9, "{what}: {told}");
         assert!(reasons.contains(&reason), "{what}: {told}, not of {reasons:?}");
         assert!(took(&told) < Duration::from_secs(1), "{what}: {told}");
-        let records = oracle.audit().split_off(since);
+        let records = oracle.audit_now().split_off(since);
         let [.., intent, fail] = &records[..] else { panic!("{what}: {records:#?}") };
         assert_eq!((&intent["phase"], &fail["phase"]), (&"intent".into(), &"fail".into()), "{what}");
         assert_eq!(
@@ -1020,8 +1022,10 @@ fn t19_swap_during_enter(oracle: &mut Oracle) {
     let expected = ["inside", "killed", "namespace-down", "namespace-starting", "namespace-gone"];
     assert!(counts.keys().all(|kind| expected.contains(&kind.as_str())), "{counts:?}");
     assert!(counts["inside"] > 0 && counts.len() > 1, "{counts:?}");
-    let ended = ["done", "fail"].iter().map(|phase| records(oracle, phase).len()).sum::<usize>();
-    assert_eq!(records(oracle, "intent").len(), ended);
+    host::wait_for("every intent to have its outcome", || {
+        let ended = ["done", "fail"].iter().map(|phase| records(oracle, phase).len()).sum::<usize>();
+        records(oracle, "intent").len() == ended
+    });
 }
 
 fn t20_nested_userns(oracle: &mut Oracle) {

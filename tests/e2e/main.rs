@@ -7,6 +7,7 @@
 
 mod attacks;
 mod faults;
+mod foreign;
 mod identity;
 mod protocol;
 mod scenarios;
@@ -84,6 +85,7 @@ fn main() -> ExitCode {
         scenarios::TESTS,
         attacks::TESTS,
         faults::TESTS,
+        foreign::TESTS,
         identity::CALLERS,
         identity::NAMESPACES,
         protocol::TESTS,

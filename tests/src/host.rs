@@ -118,7 +118,8 @@ impl Drop for Configured {
 pub fn stop_namespace() {
     let pid = pid("namespace.pid");
     kill(pid, "TERM");
-    wait_for("the namespace to end", || !is_alive(pid));
+    // And to be gone, which start-namespace looks at.
+    wait_for("the namespace to end", || !Path::new("/proc").join(pid.to_string()).exists());
 }
 
 /// Brings them up again.

@@ -49,7 +49,12 @@ impl Oracle {
     pub fn audit(&self) -> Vec<serde_json::Value> {
         // A session's client hears of the end before the record does.
         settle();
-        audit().split_off(self.audit)
+        self.audit_now()
+    }
+
+    /// The same for what is recorded before it is answered: everything but the end of a session.
+    pub fn audit_now(&self) -> Vec<serde_json::Value> {
+        records_after(self.audit)
     }
 
     /// For a test that restarts podsecd on purpose.
@@ -89,10 +94,13 @@ fn settle() {
 
 /// All records.
 pub fn audit() -> Vec<serde_json::Value> {
+    records_after(0)
+}
+
+fn records_after(count: usize) -> Vec<serde_json::Value> {
     let text = std::fs::read_to_string("/var/log/podsec/audit.jsonl").unwrap_or_default();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
-        .collect()
+    let lines = text.lines().skip(count);
+    lines.map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
 /// The one refusal since, with its reason; a test may cause any number of permitted operations beside.
