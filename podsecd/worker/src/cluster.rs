@@ -111,11 +111,7 @@ impl Target {
         let facts = Facts::of(self.pid);
         let mut found: Vec<Found> = Vec::new();
         for kind in Kind::ALL {
-            let namespace = Namespace::open(&facts, kind).map_err(|error| match error.kind() {
-                // Every process has them all, until it is about to end.
-                std::io::ErrorKind::NotFound => Reason::NamespaceGone,
-                _ => self.gone_or(Reason::OwnerMismatch),
-            })?;
+            let namespace = Namespace::open(&facts, kind).map_err(|_| self.gone_or(Reason::OwnerMismatch))?;
             let shared = host.has(kind, namespace.inode());
             found.push((kind, namespace, !shared));
         }
@@ -156,19 +152,18 @@ impl Target {
     }
 
     /// No process could be started inside. In a pid namespace whose first process is on its way out the kernel says that
-    /// there is no memory (pid_namespaces(7)), before that process has quite ended.
+    /// there is no memory (pid_namespaces(7)).
     pub fn explain_fork(&self, error: &std::io::Error) -> Failure {
-        if error.raw_os_error() == Some(nix::libc::ENOMEM) {
-            let _ = process::wait_readable(&[self.process.as_fd()], Some(Duration::from_millis(500)));
-        }
         match self.gone_or(Reason::Resources) {
             Reason::Resources => Failure::new(Reason::Resources, error),
             gone => gone.into(),
         }
     }
 
+    /// Did something fail because the process is on its way out? It cannot be looked at a little before it has ended.
     fn gone_or(&self, reason: Reason) -> Reason {
-        if process::has_ended(&self.process) { Reason::NamespaceGone } else { reason }
+        let gone = process::wait_readable(&[self.process.as_fd()], Some(Duration::from_millis(300)));
+        if gone.unwrap_or(false) { Reason::NamespaceGone } else { reason }
     }
 }
 
