@@ -33,6 +33,10 @@ pub struct Oracle {
 impl Oracle {
     /// Looks.
     pub fn before() -> Self {
+        if !host::is_alive(host::daemon_pid()) {
+            // The test before failed where there was none; that is no reason for this one to fail too.
+            host::start_daemon(None);
+        }
         settle();
         Self {
             files: files(),
@@ -97,10 +101,16 @@ pub fn audit() -> Vec<serde_json::Value> {
     records_after(0)
 }
 
+/// All but so many, of the file and of those that rotation left beside it, in the order of their numbers.
 fn records_after(count: usize) -> Vec<serde_json::Value> {
-    let text = std::fs::read_to_string("/var/log/podsec/audit.jsonl").unwrap_or_default();
-    let lines = text.lines().skip(count);
-    lines.map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    let record = |line: &str| -> serde_json::Value {
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    };
+    let entries = std::fs::read_dir("/var/log/podsec").into_iter().flatten().flatten();
+    let logs = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("audit.jsonl"));
+    let mut texts: Vec<_> = logs.filter_map(|entry| std::fs::read_to_string(entry.path()).ok()).collect();
+    texts.sort_by_cached_key(|text| text.lines().next().and_then(|line| record(line)["seq"].as_u64()));
+    texts.iter().flat_map(|text| text.lines()).skip(count).map(record).collect()
 }
 
 /// The one refusal since, with its reason; a test may cause any number of permitted operations beside.
