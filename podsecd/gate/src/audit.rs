@@ -116,20 +116,22 @@ impl Audit {
         for directory in [config.path.parent(), Some(&config.state), Some(&operations)].into_iter().flatten()
         {
             use std::os::unix::fs::DirBuilderExt as _;
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-            podsec_sys::process::require_root_owned(directory)?;
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+            made.and_then(|()| podsec_sys::process::require_root_owned(directory)).map_err(at(directory))?;
         }
+        let end_path = config.state.join("audit.end");
         let end = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(config.state.join("audit.end"))?;
+            .open(&end_path)
+            .map_err(at(&end_path))?;
         let mut audit = Self {
             path: config.path.clone(),
             operations,
-            file: open_log(&config.path)?,
+            file: open_log(&config.path).map_err(at(&config.path))?,
             head: read_end(&end),
             end,
             ended: String::new(),
@@ -300,6 +302,11 @@ fn ended(line: &[u8]) -> Option<&str> {
     let (_, rest) = std::str::from_utf8(line).ok()?.split_once(r#","phase":""#)?;
     let (phase, rest) = rest.split_once('"')?;
     rest.strip_prefix(r#","id":""#)?.split('"').next().filter(|_| phase != Phase::Intent.name())
+}
+
+/// Says where it went wrong.
+fn at(path: &Path) -> impl FnOnce(io::Error) -> io::Error + '_ {
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 fn open_log(path: &Path) -> io::Result<File> {
