@@ -42,15 +42,26 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Binds, sets the permission bits, and listens. Something already there that nobody listens on is removed; a
-/// socket that answers belongs to somebody, and is an error.
+/// socket that answers belongs to somebody, and is an error; not at once, since a podsecd that was killed may have left a
+/// child just before its exec, which holds the socket for a moment.
 ///
 /// # Errors
 /// bind(2), listen(2), `AddrInUse`
 pub fn listen(path: &Path, kind: Kind, mode: u32) -> io::Result<OwnedFd> {
-    match connect(path, kind) {
-        Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
-        Err(_) => {}
+    let mut patience = 10;
+    loop {
+        match connect(path, kind) {
+            Ok(_) if patience > 0 => {
+                patience -= 1;
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+            Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path)?;
+                break;
+            }
+            Err(_) => break,
+        }
     }
     let socket = socket::socket(
         AddressFamily::Unix,
@@ -270,6 +281,20 @@ mod tests {
         assert_eq!(receive(&d, &mut buffer).unwrap().0, 7);
         drop(a);
         assert_eq!(receive(&b, &mut buffer).unwrap().0, 0);
+    }
+
+    #[test]
+    fn listens_where_somebody_is_about_to_leave() {
+        let path = std::env::temp_dir().join(format!("podsec-listen-{}", std::process::id()));
+        let first = listen(&path, Kind::Packet, 0o600).unwrap();
+        assert_eq!(listen(&path, Kind::Packet, 0o600).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let leaving = std::thread::spawn(|| {
+            std::thread::sleep(std::time::Duration::from_millis(120));
+            drop(first);
+        });
+        listen(&path, Kind::Packet, 0o600).unwrap();
+        leaving.join().unwrap();
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]
