@@ -451,6 +451,13 @@ type Asking = (&'static str, &'static [&'static str]);
 /// What somebody asks again and again, each in a thread, while something happens to podsecd; gives how often each exit
 /// status was seen.
 fn under_load(asking: &[Asking], happens: impl FnOnce()) -> BTreeMap<i32, usize> {
+    /// Ends the threads, also when what happens is a failure of the test.
+    struct Over<'a>(&'a AtomicBool);
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let ask = |&(who, arguments): &Asking| {
@@ -464,8 +471,9 @@ fn under_load(asking: &[Asking], happens: impl FnOnce()) -> BTreeMap<i32, usize>
             })
         };
         let threads: Vec<_> = asking.iter().map(ask).collect();
+        let end = Over(&over);
         happens();
-        over.store(true, Ordering::Relaxed);
+        drop(end);
         let mut seen = BTreeMap::new();
         for status in threads.into_iter().flat_map(|thread| thread.join().expect("a thread")) {
             *seen.entry(status).or_insert(0) += 1;
