@@ -236,7 +236,7 @@ impl Audit {
     /// # Errors
     /// as [`Audit::append`]
     pub fn begin(&mut self, open: &Open) -> io::Result<()> {
-        let noted = self.note(&open.id, open, self.head.seq + 1);
+        let noted = self.note(open, self.head.seq + 1);
         let result = noted.and_then(|()| self.append(&open.record(Phase::Intent)));
         if result.is_err() {
             self.writable = false;
@@ -250,16 +250,16 @@ impl Audit {
     /// # Errors
     /// write(2)
     pub fn moved(&self, open: &Open) -> io::Result<()> {
-        let new = format!("{}.new", open.id);
-        self.note(&new, open, self.head.seq)?;
-        std::fs::rename(self.operations.join(new), self.operations.join(&open.id))
+        self.note(open, self.head.seq)
     }
 
-    fn note(&self, name: &str, open: &Open, seq: u64) -> io::Result<()> {
+    /// By one write, and over what was there: whoever is killed meanwhile leaves the old text or the new one. A rest of
+    /// a longer old one is not read.
+    fn note(&self, open: &Open, seq: u64) -> io::Result<()> {
         let bytes = postcard::to_stdvec(&(seq, open)).map_err(io::Error::other)?;
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        options.open(self.operations.join(name))?.write_all(&bytes)
+        options.write(true).create(true).truncate(false).mode(0o600);
+        options.open(self.operations.join(&open.id))?.write_all(&bytes)
     }
 
     /// Writes the outcome and forgets the operation. If it cannot be written, the operation stays open on disk,
@@ -447,6 +447,12 @@ mod tests {
         podsec_sys::file::replace(&path, &postcard::to_stdvec(&(2_u64, &b)).unwrap(), 0o600).unwrap();
         assert_eq!(left(), ["a"]);
         assert!(!path.exists());
+        // a moves to a worker with shorter numbers
+        let short = |worker| Open { worker, ..a.clone() };
+        audit.moved(&short((4_000_000, u64::MAX))).unwrap();
+        audit.moved(&short((1, 1))).unwrap();
+        assert_eq!(left(), ["a"]);
+        assert_eq!(audit.left_open().unwrap()[0].worker, (1, 1));
         // the outcome of a is written, and a not yet forgotten
         let remembered = std::fs::read(config.state.join("operations/a")).unwrap();
         audit.end(&a, &a.record(Phase::Done)).unwrap();
