@@ -17,7 +17,7 @@ use podsec_tests::{client, host};
 use podsec_wire::{Channel, WireError};
 use sha2::{Digest as _, Sha256};
 use std::io::Write as _;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 /// Everything of this module and those below.
 pub fn tests() -> Vec<Test> {
@@ -120,6 +120,24 @@ pub fn entering(user: &str, argv: &[&str]) -> Command {
     let mut command = people::command(user, "/usr/bin/podsecctl");
     command.args(["enter", "--"]).args(argv);
     command
+}
+
+/// Waits for a client's end and gives its exit status; one that hangs fails the test instead of holding it up.
+pub fn end_of(client: &mut Child) -> i32 {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(15);
+    loop {
+        match client.try_wait().expect("wait") {
+            Some(status) => return code(status),
+            None if std::time::Instant::now() < deadline => {
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
+            None => {
+                let _ = client.kill();
+                let _ = client.wait();
+                panic!("podsecctl hangs");
+            }
+        }
+    }
 }
 
 /// Runs a command with this on its standard input.

@@ -69,7 +69,7 @@ fn outlives_podsecd(oracle: &mut Oracle) {
         assert_eq!(session.ends().0, 0);
     }
     host::kill(pid_of(&["sleep", "64.01"]), "TERM");
-    assert_eq!(code(silent.wait().expect("wait")), 143);
+    assert_eq!(end_of(&mut silent), 143);
     host::wait_for("every session's closing record", || all_closed(oracle));
     let odd: Vec<_> = stories(oracle).into_iter().filter(|story| story != &["intent", "done"]).collect();
     assert!(odd.is_empty(), "{odd:?}");
@@ -88,7 +88,7 @@ fn of_a_podsecd_that_died(oracle: &mut Oracle) {
         clients.iter().map(|(_, marker)| parent(pid_of(&["sleep", marker]))).collect();
     host::stop_daemon("KILL");
     host::kill(supervisors[0], "KILL");
-    assert_eq!(code(clients[0].0.wait().expect("wait")), 70);
+    assert_eq!(end_of(&mut clients[0].0), 70);
     host::start_daemon(None);
     oracle.expect_new_daemon();
     assert_eq!(records(oracle), ["intent", "intent", "recovered"]);
@@ -107,7 +107,7 @@ fn ends_with_the_namespace(oracle: &mut Oracle) {
     pid_of(&["sleep", "64.21"]);
     pid_of(&["sleep", "64.22"]);
     host::stop_namespace();
-    assert_eq!(code(client.wait().expect("wait")), 137);
+    assert_eq!(end_of(&mut client), 137);
     assert_eq!(on.ends().0, 137);
     expect_records(oracle, &["intent", "intent", "done", "done"]);
     host::start_namespace();
@@ -141,7 +141,7 @@ fn supervisor_killed(oracle: &mut Oracle) {
             entering(ALICE, &["sleep", "65.02"]).stderr(Stdio::null()).spawn().expect("podsecctl");
         let program = pid_of(&["sleep", "65.02"]);
         signal_as_cluster_user(parent(program), signal);
-        assert_eq!(code(client.wait().expect("wait")), 70);
+        assert_eq!(end_of(&mut client), 70);
         host::within(Duration::from_secs(5), "the program to end", || !host::is_alive(program));
     }
     assert!(pids_of(&["sleep", "65.01"]).is_empty());
@@ -166,7 +166,7 @@ fn supervisor_stopped(oracle: &mut Oracle) {
     let mut client = entering(ALICE, &["sleep", "65.04"]).stderr(Stdio::null()).spawn().expect("podsecctl");
     let program = pid_of(&["sleep", "65.04"]);
     signal_as_cluster_user(parent(program), "STOP");
-    assert_eq!(code(client.wait().expect("wait")), 70);
+    assert_eq!(end_of(&mut client), 70);
     host::within(Duration::from_secs(5), "the program to end", || !host::is_alive(program));
     expect_records(oracle, &["intent", "fail helper-lost attach", "intent", "fail helper-lost run"]);
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
@@ -200,11 +200,8 @@ fn storm_of_signals(oracle: &mut Oracle) {
         std::thread::sleep(Duration::from_millis(10));
         entering(ALICE, &["true"]).stderr(Stdio::null()).spawn().expect("podsecctl")
     });
-    let ends: Vec<_> = clients
-        .collect::<Vec<_>>()
-        .into_iter()
-        .map(|mut client| code(client.wait().expect("wait")))
-        .collect();
+    let ends: Vec<_> =
+        clients.collect::<Vec<_>>().into_iter().map(|mut client| end_of(&mut client)).collect();
     println!("{:?}", started.elapsed());
     for attacker in attackers {
         let told = attacker.wait_with_output().expect("python").stdout;
@@ -240,27 +237,35 @@ print('ready', flush=True)
 sys.stdin.read()
 ";
 
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
 /// The cluster user can make any directory hang. That is the end of the entry after ten seconds, and of all that was
 /// started for it.
 fn directory_that_never_answers(oracle: &mut Oracle) {
     let directory = "/tmp/silent";
     let mut server = people::inside("/usr/bin/python3", &["-c", SILENT_FILE_SYSTEM, directory]);
-    let mut server = server.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("nsenter");
+    let server = server.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("nsenter");
+    // Ended in any case: who waits for it waits for ever.
+    let mut server = Server(server);
+    let mut told = std::io::BufReader::new(server.0.stdout.take().expect("a pipe"));
     let mut ready = String::new();
-    std::io::BufRead::read_line(
-        &mut std::io::BufReader::new(server.stdout.take().expect("a pipe")),
-        &mut ready,
-    )
-    .expect("read");
+    std::io::BufRead::read_line(&mut told, &mut ready).expect("read");
     assert_eq!(ready, "ready\n");
     let started = Instant::now();
-    let (status, told) = people::ctl_fails(ALICE, &["enter", "--cwd", directory, "--", "true"]);
-    assert_eq!((status, started.elapsed().as_secs()), (70, 10), "{told}");
+    let mut client = people::command(ALICE, "/usr/bin/podsecctl");
+    client.args(["enter", "--cwd", directory, "--", "true"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let status = end_of(&mut client.spawn().expect("podsecctl"));
+    assert_eq!((status, started.elapsed().as_secs()), (70, 10));
     expect_records(oracle, &["intent", "fail deadline start"]);
     host::within(Duration::from_secs(2), "nothing of it to go on", || his_workers().is_empty());
     host::run(&mut people::inside("/bin/umount", &["--lazy", directory]));
-    drop(server.stdin.take());
-    server.wait().expect("wait");
 }
 
 /// Whatever podsecctl was doing, from before its connect to well into the program: asking, fetching, starting, copying.
