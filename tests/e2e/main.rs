@@ -9,7 +9,10 @@ mod attacks;
 mod faults;
 mod foreign;
 mod identity;
+mod load;
+mod ports;
 mod protocol;
+mod records;
 mod scenarios;
 mod session;
 
@@ -88,7 +91,10 @@ fn main() -> ExitCode {
         foreign::TESTS,
         identity::CALLERS,
         identity::NAMESPACES,
+        load::TESTS,
+        ports::TESTS,
         protocol::TESTS,
+        records::TESTS,
         &session::tests(),
     ]
     .concat();

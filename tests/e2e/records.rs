@@ -2,9 +2,10 @@
 
 use crate::Test;
 use podsec_policy::audit::parse_time;
+use podsec_proto::v1::{AuditFilter, QueryRequest};
 use podsec_tests::oracle::Oracle;
 use podsec_tests::people::{self, ALICE, CAROL, CLUSTER, MALLORY, ROOT};
-use podsec_tests::{host, role};
+use podsec_tests::{client, host, role};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Lines};
@@ -38,10 +39,18 @@ fn microseconds() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros() as u64
 }
 
+/// Enters, and waits for the record of the end too, which may come a moment after the client's own.
+fn enter(who: &str, argv: &[&str], oracle: &Oracle) {
+    people::enter(who, argv);
+    host::wait_for("the record", || {
+        oracle.audit_now().last().is_some_and(|record| text(record, "phase") == "done")
+    });
+}
+
 fn filters(oracle: &mut Oracle) {
     let start = podsec_policy::audit::Time(microseconds()).to_string();
-    people::enter(ALICE, &["true", "one"]);
-    people::enter(CLUSTER, &["sh", "-c", "exit 0"]);
+    enter(ALICE, &["true", "one"], oracle);
+    enter(CLUSTER, &["sh", "-c", "exit 0"], oracle);
     people::ctl(CLUSTER, &["port", "list"]);
     people::ctl_fails("carol", &["enter", "--", "true", "never"]);
     let all = oracle.audit();
@@ -93,7 +102,7 @@ fn filters(oracle: &mut Oracle) {
 
 fn times(oracle: &mut Oracle) {
     let start = microseconds();
-    people::enter(ALICE, &["sleep", "0.2"]);
+    enter(ALICE, &["sleep", "0.2"], oracle);
     let records = oracle.audit();
     let end = microseconds();
     let times: Vec<_> = records.iter().map(|record| parse_time(text(record, "time")).expect("UTC")).collect();
@@ -127,7 +136,11 @@ fn what_is_no_filter(oracle: &mut Oracle) {
         assert_eq!(fails(arguments).0, 2, "{arguments:?}");
     }
     assert!(oracle.audit().is_empty(), "podsecd was asked");
-    assert_eq!(fails(&["--since", "1h", "--until", "2h"]), (2, "bad-argument".into()));
+    assert_eq!(fails(&["--since", "1h", "--until", "2h"]), (2, "usage".into()));
+    // Nor is it one for podsecd, whoever asks.
+    let filter = Some(AuditFilter { since: 2, until: 1, ..Default::default() });
+    let query = async || client::audit().await.query(QueryRequest { filter }).await.unwrap_err();
+    assert_eq!(client::reason(&client::block_on(query())), "bad-argument");
     assert_eq!(podsec_tests::oracle::the_denial(oracle)["op"], "AuditService/Query");
 }
 
@@ -182,8 +195,9 @@ fn followed_across_rotation(oracle: &mut Oracle) {
 }
 
 fn followed_by_many_who_leave(oracle: &mut Oracle) {
-    let mut followers: Vec<_> =
-        (0..20).map(|_| Follower::start(&["--operation", "Enter", "--last", "0"])).collect();
+    let now = podsec_policy::audit::Time(microseconds()).to_string();
+    let new = ["--operation", "Enter", "--since", &now];
+    let mut followers: Vec<_> = (0..20).map(|_| Follower::start(&new)).collect();
     host::wait_for("all to follow", || {
         oracle.audit().iter().filter(|record| text(record, "op") == "AuditService/Follow").count() == 20
     });
@@ -289,7 +303,7 @@ fn state_of_half_a_namespace(_: &mut Oracle) {
     assert_eq!(show(&["status"]).0, 1);
     assert_eq!(enter_fails(), (75, "namespace-starting".into()));
     // Of an earlier one.
-    fs::write(ready, "1").unwrap();
+    fs::write(ready, "2").unwrap();
     chown(ready, Some(owner.uid()), Some(owner.gid())).unwrap();
     assert_eq!(show(&["namespace", "show"]).1["state"], "starting");
     fs::write(ready, said).unwrap();
