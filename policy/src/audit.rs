@@ -447,6 +447,15 @@ mod tests {
         assert_eq!(check(&[b, c, d]), Err(LinkError::Missing));
         assert_eq!(check(&[a, c, b, d]), Err(LinkError::Missing));
         assert_eq!(check(&[a, &b.replace("1000", "1002"), c]), Err(LinkError::Edited));
+        // Edited, and its own hash made anew: the next one does not follow it any more.
+        let forged = {
+            let (body, _) = b.rsplit_once(r#","hash":""#).unwrap();
+            let body = body.replace("1000", "1002");
+            let hash: [u8; 32] = Sha256::digest(body.as_bytes()).into();
+            format!(r#"{body},"hash":"{}"}}"#, hex(&hash))
+        };
+        assert!(link(forged.as_bytes()).is_ok());
+        assert_eq!(check(&[a, &forged, c]), Err(LinkError::Missing));
         assert_eq!(check(&[a, &b[..b.len() - 1].to_owned()]), Err(LinkError::Form));
         assert_eq!(check(&[&String::new()]), Err(LinkError::Form));
     }

@@ -2,7 +2,7 @@
 //! so what is over the limit is counted and said in one record a minute. The same becomes of what could not be written
 //! because the disk was full.
 
-use podsec_policy::audit::Record;
+use crate::audit::Record;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -88,11 +88,25 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use podsec_policy::peer::{Peer, Roles};
+    use crate::audit::Phase;
 
     fn record(uid: u32) -> Record {
-        let peer = Peer { uid, gid: uid, groups: vec![], pid: 1, login_uid: None };
-        crate::audit::denial(&peer, Roles::NONE, "", String::new(), "not-member")
+        Record {
+            micros: 0,
+            phase: Phase::Deny,
+            id: String::new(),
+            op: String::new(),
+            uid,
+            login_uid: None,
+            pid: 1,
+            roles: vec![],
+            target: String::new(),
+            reason: Some("not-member".into()),
+            step: None,
+            ms: None,
+            exit: None,
+            suppressed: None,
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 pub mod audit;
 pub mod config;
+pub mod denials;
 pub mod enter;
 pub mod name;
 pub mod operation;

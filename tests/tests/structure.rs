@@ -11,7 +11,7 @@ use std::process::Command;
 
 /// Most lines of code in the gate, comments and tests apart: what one person can read in an afternoon.
 /// 1,500 are the aim.
-const GATE_LINES: usize = 1600;
+const GATE_LINES: usize = 1500;
 /// Most crates that the gate names in its own Cargo.toml.
 const GATE_DEPENDENCIES: usize = 12;
 
@@ -361,9 +361,6 @@ fn the_table_of_threats_names_what_exists() {
             names.extend(named);
         }
     }
-    let main = std::fs::read_to_string(top().join("tests/e2e/main.rs")).unwrap();
-    let settled = main.split_once("const SETTLED").and_then(|(_, rest)| rest.split("];").next());
-    let is_run = |test: &str| settled.is_none_or(|list| list.contains(&format!("\"{test}\"")));
     let (mut places, mut tests) = (0, 0);
     for (index, line) in text.lines().enumerate().filter(|(_, line)| line.starts_with('|')) {
         let at = format!("docs/threats.md:{}", index + 1);
@@ -376,12 +373,7 @@ fn the_table_of_threats_names_what_exists() {
                 assert!(!lines_with(&code(source), item).is_empty(), "{at}: {path} has no {item}");
             } else if word.contains("::") {
                 tests += 1;
-                let is_end_to_end = end_to_end.contains(word);
-                assert!(is_end_to_end || names.contains(word), "{at}: there is no test {word}");
-                assert!(
-                    !is_end_to_end || is_run(word) || line.contains(&format!("`{word}`†")),
-                    "{at}: make check does not run {word} (SETTLED in tests/e2e/main.rs): say so by a † behind it"
-                );
+                assert!(end_to_end.contains(word) || names.contains(word), "{at}: there is no test {word}");
             }
         }
     }

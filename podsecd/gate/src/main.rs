@@ -13,7 +13,6 @@
 mod accounts;
 mod audit;
 mod child;
-mod denials;
 mod gate;
 mod identify;
 mod notify;

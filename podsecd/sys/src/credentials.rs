@@ -40,8 +40,8 @@ impl Account {
         Ok(())
     }
 
-    /// Becomes the account: groups, gid, uid, in this order, without a way back. The kernel takes all
-    /// capabilities away with the uid (capabilities(7)), and makes the process undumpable.
+    /// Becomes the account: groups, gid, uid, in this order, without a way back, and not to be looked into. The kernel
+    /// takes all capabilities away with the uid (capabilities(7)).
     ///
     /// # Errors
     /// as [`Account::take_groups`], setresuid(2); `PermissionDenied` should a way back be left
@@ -49,6 +49,8 @@ impl Account {
         self.take_groups()?;
         let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
         setresuid(uid, uid, uid)?;
+        // The kernel sets this anew with the uid, to whatever fs.suid_dumpable says.
+        crate::process::forbid_inspection()?;
         let (uids, gids) = (getresuid()?, getresgid()?);
         let all_uids = [uids.real, uids.effective, uids.saved].iter().all(|&found| found == uid);
         let all_gids = [gids.real, gids.effective, gids.saved].iter().all(|&found| found == gid);

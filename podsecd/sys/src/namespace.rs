@@ -114,7 +114,9 @@ const NS_GET_OWNER_UID: libc::Ioctl = 0xb704;
 /// setns(2)
 pub fn join(pidfd: &impl AsFd, kinds: &[Kind]) -> io::Result<()> {
     let flags = kinds.iter().fold(CloneFlags::empty(), |flags, kind| flags | kind.flag());
-    Ok(setns(pidfd, flags)?)
+    setns(pidfd, flags)?;
+    // New credentials, and with them the kernel's default for who may look in, which is a setting (fs.suid_dumpable).
+    crate::process::forbid_inspection()
 }
 
 #[cfg(test)]
