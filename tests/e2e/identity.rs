@@ -6,7 +6,7 @@ use crate::Test;
 use podsec_policy::peer::{Role, Roles};
 use podsec_policy::rules::RULES;
 use podsec_sys::socket;
-use podsec_tests::host::{self, Configured};
+use podsec_tests::host::{self, Configured, Edited};
 use podsec_tests::oracle::Oracle;
 use podsec_tests::peer::{
     self, Live, answer, answers, assert_denied, assert_done, calls, numeric, took, user,
@@ -520,23 +520,6 @@ fn t11_pid_recycle(oracle: &mut Oracle) {
 }
 
 // ---- 12 to 15: the account database
-
-/// A file of the host with other contents, for as long as this lives.
-struct Edited(PathBuf, Vec<u8>);
-
-impl Edited {
-    fn with(path: &str, edit: impl FnOnce(&str) -> String) -> Self {
-        let old = std::fs::read(path).unwrap();
-        std::fs::write(path, edit(std::str::from_utf8(&old).unwrap())).unwrap();
-        Self(path.into(), old)
-    }
-}
-
-impl Drop for Edited {
-    fn drop(&mut self) {
-        std::fs::write(&self.0, &self.1).unwrap();
-    }
-}
 
 fn group(arguments: &[&str]) {
     host::run(Command::new("/usr/bin/gpasswd").args(arguments));

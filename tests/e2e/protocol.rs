@@ -8,6 +8,7 @@ use podsec_proto::client::identity_service_client::IdentityServiceClient;
 use podsec_proto::client::namespace_service_client::NamespaceServiceClient;
 use podsec_proto::v1;
 use podsec_sys::socket::{self, Kind};
+use podsec_tests::host::Edited;
 use podsec_tests::oracle::{Oracle, descriptors};
 use podsec_tests::people::{self, ALICE};
 use podsec_tests::role::{self, Role};
@@ -656,20 +657,16 @@ fn t61_no_descriptors_left(oracle: &mut Oracle) {
     }
 }
 
-/// Starts threads until the kernel has no number for another one; ends when killed.
+/// Starts threads until the kernel has no number for another one, and takes each that becomes free; ends when killed.
 fn use_up_processes(_: &[String]) {
-    while std::thread::Builder::new()
-        .stack_size(64 << 10)
-        .spawn(|| {
-            loop {
-                std::thread::park()
-            }
-        })
-        .is_ok()
-    {}
-    println!("all");
+    let sleep = || {
+        loop {
+            std::thread::park()
+        }
+    };
     loop {
-        std::thread::park();
+        while std::thread::Builder::new().stack_size(64 << 10).spawn(sleep).is_ok() {}
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -683,12 +680,12 @@ fn t61_no_processes_left(oracle: &mut Oracle) {
         return;
     }
     const MOST: &str = "/proc/sys/kernel/pid_max";
-    let (usual, before) = (std::fs::read_to_string(MOST).unwrap(), descriptors(host::daemon_pid()));
+    let before = descriptors(host::daemon_pid());
     client::block_on(async {
         let channel = client::connect().await.expect("podsecd");
         let mut service = NamespaceServiceClient::new(channel.clone());
         service.inspect(v1::InspectRequest {}).await.expect("inspect");
-        std::fs::write(MOST, "400").unwrap();
+        let few = Edited::with(MOST, |_| "400".to_owned());
         let hog = role::start("7027", "use-up-processes", &[]);
         let spawn = || std::process::Command::new("/bin/true").spawn().map(|mut child| child.wait());
         host::wait_for("no process to be possible", || spawn().is_err());
@@ -711,7 +708,7 @@ fn t61_no_processes_left(oracle: &mut Oracle) {
         service.inspect(v1::InspectRequest {}).await.expect("inspect");
         println!("works again after {:?}", start.elapsed());
         assert!(start.elapsed() < Duration::from_secs(1));
-        std::fs::write(MOST, usual).unwrap();
+        drop(few);
     });
     host::wait_for("what is kept ready", || descriptors(host::daemon_pid()) >= before);
     let denials = oracle.audit().into_iter().filter(|record| record["phase"] == "deny");

@@ -114,6 +114,25 @@ impl Drop for Configured {
     }
 }
 
+/// A file of the host with other contents, for as long as this lives.
+#[derive(Debug)]
+pub struct Edited(PathBuf, String);
+
+impl Edited {
+    /// Changes it now.
+    pub fn with(path: &str, edit: impl FnOnce(&str) -> String) -> Self {
+        let old = std::fs::read_to_string(path).expect(path);
+        std::fs::write(path, edit(&old)).expect(path);
+        Self(path.into(), old)
+    }
+}
+
+impl Drop for Edited {
+    fn drop(&mut self) {
+        std::fs::write(&self.0, &self.1).expect("the old contents");
+    }
+}
+
 /// Ends the rootless namespaces.
 pub fn stop_namespace() {
     let pid = pid("namespace.pid");

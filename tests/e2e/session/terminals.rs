@@ -196,7 +196,7 @@ fn some_descriptors_are_terminals(_: &mut Oracle) {
     let mut command = people::command(ALICE, "/usr/bin/podsecctl");
     let output = fed(command.args(["enter", "-t", "--", "sh"]), b"tty; stty -echo\nexit 5\n");
     assert_eq!(output.status.code(), Some(5));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("\n/dev/pts/"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("/dev/pts/"), "{output:?}");
     let mut command = people::command(ALICE, "/usr/bin/podsecctl");
     let output = fed(command.args(["enter", "-t", "--", "wc", "-c"]), b"no newline");
     assert!(String::from_utf8_lossy(&output.stdout).ends_with("10\r\n"), "{output:?}");
