@@ -111,12 +111,17 @@ impl Gate {
         }
     }
 
-    /// At once if nobody's next step is expected within microseconds: a first request, the verdict on a member, the
-    /// fetching of a session.
+    /// After some quiet; at once where none is left, if nobody's next step is expected within microseconds: a first
+    /// request, the verdict on a member, the start of a session.
     pub(super) fn make_up_at(&self) -> Instant {
-        let checking = self.workers.values().any(|worker| matches!(worker.task, Task::Checking { .. }));
-        let expected = checking || !self.tickets.is_empty() || self.fronts.values().any(|front| !front.asked);
-        if expected { self.last_event + QUIET } else { self.last_event }
+        let starting = |worker: &Worker| match worker.task {
+            Task::Checking { .. } => true,
+            Task::Running { session, step, .. } => session && step != Step::Run,
+            Task::Starting | Task::Warm | Task::Ending { .. } => false,
+        };
+        let expected = self.workers.values().any(starting) || self.fronts.values().any(|front| !front.asked);
+        let none_left = self.warm_fronts.is_empty() || self.warm_workers() == 0;
+        if none_left && !expected { self.last_event } else { self.last_event + QUIET }
     }
 
     pub(super) fn warm_workers(&self) -> usize {

@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 
 /// Fronts and workers kept started and waiting, each.
 const WARM: usize = 2;
-/// Quiet after which the warm ones are made up though somebody's next step is due any moment: a fork would be his delay.
+/// Quiet after which the warm ones are made up: a fork would be the delay of whoever is served just now.
 const QUIET: Duration = Duration::from_millis(5);
 /// For NSS to say whether somebody still is a member; then he is not.
 const CHECK: Duration = Duration::from_secs(2);
