@@ -16,6 +16,7 @@ pub struct Caller {
     /// Why he is nobody, whatever he asks.
     nobody: Option<Reason>,
     process: Option<OwnedFd>,
+    pidfd: Pidfd,
 }
 
 /// What podsecd itself looks like in `/proc`, to compare callers with.
@@ -52,9 +53,9 @@ impl Own {
 impl Caller {
     /// What the socket itself tells, which takes a tenth of the time of [`Caller::identify`]. Enough to count him by;
     /// until he is identified he is nobody.
-    pub fn glance(socket: &OwnedFd) -> Self {
+    pub fn glance(socket: &OwnedFd, pidfd: Pidfd) -> Self {
         let unknown = Peer { uid: 65534, gid: 65534, groups: vec![], pid: 0, login_uid: None };
-        let nobody = |peer: Peer, reason| Self { peer, nobody: Some(reason), process: None };
+        let nobody = |peer: Peer, reason| Self { peer, nobody: Some(reason), process: None, pidfd };
         let Ok(credentials) = socket::peer_credentials(socket) else {
             return nobody(unknown, Reason::Unidentified);
         };
@@ -70,13 +71,13 @@ impl Caller {
             Ok(groups) => peer.groups = groups,
             Err(_) => return nobody(peer, Reason::Unidentified),
         }
-        Self { peer, nobody: None, process: None }
+        Self { peer, nobody: None, process: None, pidfd }
     }
 
     /// Gets hold of the process. Enough to compare him with somebody who was identified.
-    pub fn hold(mut self, socket: &OwnedFd, pidfd: Pidfd) -> Self {
+    pub fn hold(mut self, socket: &OwnedFd) -> Self {
         if self.nobody.is_none() {
-            match hold(socket, self.peer.pid, pidfd) {
+            match hold(socket, self.peer.pid, self.pidfd) {
                 Ok(process) => self.process = Some(process),
                 Err(error) => self.nobody = Some(gone_or_starved(&error)),
             }
@@ -84,22 +85,21 @@ impl Caller {
         self
     }
 
-    /// Asks the kernel for all the rest.
-    pub fn identify(self, socket: &OwnedFd, own: &Own, pidfd: Pidfd) -> Self {
-        let mut caller = self.hold(socket, pidfd);
-        if caller.nobody.is_some() {
-            return caller;
+    /// Asks the kernel for all the rest about him who is held.
+    pub fn identify(mut self, own: &Own) -> Self {
+        if self.nobody.is_some() {
+            return self;
         }
-        let facts = Facts::of(caller.peer.pid);
+        let facts = Facts::of(self.peer.pid);
         let home = own.is_home(&facts);
-        caller.peer.login_uid = login_uid(&facts);
+        self.peer.login_uid = login_uid(&facts);
         // All of the above was about the number; now see whether that still was the caller.
-        caller.nobody = match home {
-            Ok(true) => caller.verdict().err(),
+        self.nobody = match home {
+            Ok(true) => self.verdict().err(),
             Ok(false) => Some(Reason::ForeignUserns),
             Err(error) => Some(gone_or_starved(&error)),
         };
-        caller
+        self
     }
 
     /// Is he still the one who connected? Asked for every request, since a socket can be passed on: to a process of
@@ -111,13 +111,22 @@ impl Caller {
         if let Some(reason) = self.nobody {
             return Err(reason);
         }
-        let uids = Facts::of(self.peer.pid).status("Uid");
+        let uids = self.uids();
         self.is_there()?;
         // real, effective, saved, file system
         match uids {
             Ok(uids) if uids.len() == 4 && uids.iter().all(|&uid| uid == self.peer.uid) => Ok(()),
             Ok(_) => Err(Reason::UidChanged),
             Err(error) => Err(gone_or_starved(&error)),
+        }
+    }
+
+    /// Of the process that is held; before Linux 6.13 of whoever has its number, so look afterwards whether it still
+    /// lives.
+    fn uids(&self) -> io::Result<Vec<u32>> {
+        match self.process.as_ref().filter(|_| self.pidfd == Pidfd::Auto).map(process::uids) {
+            Some(Ok(uids)) => Ok(uids.to_vec()),
+            _ => Facts::of(self.peer.pid).status("Uid"),
         }
     }
 
@@ -148,7 +157,7 @@ impl Caller {
     /// dup(2)
     pub fn try_clone(&self) -> io::Result<Self> {
         let process = self.process.as_ref().map(OwnedFd::try_clone).transpose()?;
-        Ok(Self { peer: self.peer.clone(), nobody: self.nobody, process })
+        Ok(Self { peer: self.peer.clone(), process, ..*self })
     }
 }
 
@@ -187,7 +196,7 @@ mod tests {
 
     fn identify(mode: Pidfd) -> Caller {
         let (_a, b) = socket::pair().unwrap();
-        Caller::glance(&b).identify(&b, &Own::read().unwrap(), mode)
+        Caller::glance(&b, mode).hold(&b).identify(&Own::read().unwrap())
     }
 
     #[test]
@@ -205,7 +214,7 @@ mod tests {
         let mut own = Own::read().unwrap();
         let (_a, b) = socket::pair().unwrap();
         own.uid_map.push('0');
-        let verdict = |own: &Own| Caller::glance(&b).identify(&b, own, Pidfd::Auto).verdict();
+        let verdict = |own: &Own| Caller::glance(&b, Pidfd::Auto).hold(&b).identify(own).verdict();
         assert_eq!(verdict(&own), Err(Reason::ForeignUserns));
         let mut own = Own::read().unwrap();
         own.pid_depth += 1;
@@ -215,7 +224,7 @@ mod tests {
     #[test]
     fn a_glance_makes_nobody_somebody() {
         let (_a, b) = socket::pair().unwrap();
-        let caller = Caller::glance(&b);
+        let caller = Caller::glance(&b, Pidfd::Auto).identify(&Own::read().unwrap());
         assert_eq!(caller.peer.uid, podsec_sys::nix::unistd::geteuid().as_raw());
         assert_eq!(caller.verdict(), Err(Reason::Unidentified));
     }
@@ -229,8 +238,10 @@ mod tests {
 
     #[test]
     fn a_changed_uid_is_nobody() {
-        let mut caller = identify(Pidfd::Auto);
-        caller.peer.uid += 1;
-        assert_eq!(caller.verdict(), Err(Reason::UidChanged));
+        for mode in [Pidfd::Auto, Pidfd::Fallback] {
+            let mut caller = identify(mode);
+            caller.peer.uid += 1;
+            assert_eq!(caller.verdict(), Err(Reason::UidChanged));
+        }
     }
 }

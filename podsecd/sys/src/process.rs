@@ -119,6 +119,27 @@ pub fn wait_readable(
     }
 }
 
+/// Real, effective, saved and file system uid (credentials(7)) of exactly that process, by `PIDFD_GET_INFO`
+/// (linux/pidfd.h). A process that has ended and is still there has them too.
+///
+/// # Errors
+/// `ENOTTY` or `EINVAL` before Linux 6.13; `ESRCH` when it is gone
+pub fn uids(pidfd: &impl AsFd) -> io::Result<[u32; 4]> {
+    const CREDENTIALS: u64 = libc::PIDFD_INFO_CREDS as u64;
+    // SAFETY: all zeros is a valid pidfd_info.
+    let mut info: libc::pidfd_info = unsafe { std::mem::zeroed() };
+    info.mask = CREDENTIALS;
+    // SAFETY: the kernel writes no more than the size that is part of the request's number.
+    let result = unsafe { libc::ioctl(pidfd.as_fd().as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if info.mask & CREDENTIALS == 0 {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok([info.ruid, info.euid, info.suid, info.fsuid])
+}
+
 /// What `/proc/PID` says of a process, read under a pidfd so that it is about that process or an error.
 #[derive(Debug)]
 pub struct Facts {
@@ -551,6 +572,23 @@ mod tests {
         assert!(has_ended(&pidfd));
         assert!(signal(&pidfd, Signal::SIGKILL).is_err());
         assert!(open(-1).is_err() && open(0).is_err());
+    }
+
+    #[test]
+    fn uids_of_a_process() {
+        let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let pidfd = open(pid).unwrap();
+        match uids(&pidfd) {
+            Ok(uids) => assert_eq!(uids.to_vec(), Facts::of(pid).status("Uid").unwrap()),
+            Err(error) => {
+                println!("this kernel does not tell by pidfd: {error}");
+                assert!(matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL)));
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(uids(&pidfd).is_err());
     }
 
     #[test]

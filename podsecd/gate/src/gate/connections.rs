@@ -11,7 +11,7 @@ impl Gate {
             if socket::has_ended(&connection) {
                 continue;
             }
-            let caller = Caller::glance(&connection);
+            let caller = Caller::glance(&connection, self.config.pidfd);
             let of_uid = self.connections_of(caller.peer.uid);
             let all = self.fronts.len() + self.waiting.len();
             if of_uid >= self.config.limits.connections_per_uid || all >= self.config.limits.connections {
@@ -19,7 +19,7 @@ impl Gate {
                 self.deny(&caller, "", String::new(), Reason::ConnectionLimit);
                 continue;
             }
-            let caller = caller.identify(&connection, &self.own, self.config.pidfd);
+            let caller = caller.hold(&connection);
             self.waiting.push_back((connection, caller));
         }
     }
@@ -73,7 +73,11 @@ impl Gate {
             let token = self.token();
             let served = front.channel.send(&serve, &[connection.as_fd()]).map_err(io::Error::other);
             match served.and_then(|()| self.watch(&front.channel, token)) {
-                Ok(()) => _ = self.fronts.insert(token, Front { child: front, caller, asked: false }),
+                Ok(()) => {
+                    // While the front reads. What it says is heard after this.
+                    let caller = caller.identify(&self.own);
+                    self.fronts.insert(token, Front { child: front, caller, asked: false });
+                }
                 // Died while it waited; the next one may do better.
                 Err(_) if !cold => self.waiting.push_front((connection, caller)),
                 Err(error) => eprintln!("podsecd: a front ended at once: {error}"),

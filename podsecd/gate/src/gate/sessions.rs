@@ -6,7 +6,7 @@ impl Gate {
     pub(super) fn accept_attach(&mut self) {
         for _ in 0..BATCH {
             let Some(connection) = self.accept(|listeners| Some(&listeners.attach)) else { return };
-            let caller = Caller::glance(&connection);
+            let caller = Caller::glance(&connection, self.config.pidfd);
             let limits = &self.config.limits;
             if self.connections_of(caller.peer.uid) >= limits.connections_per_uid
                 || self.attaching.len() >= limits.connections
@@ -14,7 +14,7 @@ impl Gate {
                 self.deny(&caller, "attach", String::new(), Reason::ConnectionLimit);
                 continue;
             }
-            let caller = caller.hold(&connection, self.config.pidfd);
+            let caller = caller.hold(&connection);
             let token = self.token();
             if socket::set_nonblocking(&connection, true)
                 .and_then(|()| self.watch(&connection, token))
