@@ -17,15 +17,29 @@ pub fn run(context: &Context, arguments: cli::Enter) -> Result<u8, Failure> {
     let window = (arguments.tty || (!arguments.no_tty && both())).then(session::window).flatten();
     let request = request(arguments, window, |name| std::env::var_os(name), std::env::vars_os())?;
     let daemon = Daemon::connect(&context.socket)?;
-    let answer = daemon.ask(daemon.namespace().enter(request))?;
+    let mut answers = daemon.ask(daemon.namespace().enter(request))?;
+    let answer = daemon.next(&mut answers)?.ok_or(Failure::Nonsense("an answer without a ticket"))?;
     let ticket =
         answer.ticket.as_slice().try_into().map_err(|_| Failure::Nonsense("a ticket of another length"))?;
-    let channel = podsec_wire::session::attach(Path::new(&answer.attach_socket), ticket)
-        .map_err(|_| Failure::Ticket)?;
-    let session = Session::open(channel, window.is_some())?;
-    // The worker starts the program while the connection is taken down; it is of no more use, and counts.
-    drop(daemon);
-    session.run()
+    let asked = Asked { daemon, answers };
+    // The worker goes in while this fetches the session.
+    match podsec_wire::session::attach(Path::new(&answer.attach_socket), ticket) {
+        Ok(channel) => Session::open(channel, window.is_some(), asked)?.run(),
+        Err(_) => Err(asked.why(Failure::Ticket)),
+    }
+}
+
+/// The request, to which podsecd tells what goes wrong until the program runs.
+pub struct Asked {
+    daemon: Daemon,
+    answers: tonic::Streaming<v1::EnterResponse>,
+}
+
+impl Asked {
+    /// Why there is no session, if podsecd knows better.
+    pub fn why(mut self, seen: Failure) -> Failure {
+        self.daemon.next(&mut self.answers).err().unwrap_or(seen)
+    }
 }
 
 /// Checks with the same types as podsecd, so that what it would refuse fails here, before anything is sent.

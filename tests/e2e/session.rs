@@ -67,9 +67,14 @@ pub fn request(argv: &[&str]) -> EnterRequest {
     EnterRequest { program: Some(Program::Command(Argv { argv })), ..EnterRequest::default() }
 }
 
-/// Asks as root, from this process.
+/// Asks as root, from this process, and waits until podsecd is inside.
 pub fn ask(request: EnterRequest) -> Result<EnterResponse, tonic::Status> {
-    client::block_on(async { Ok(client::namespace().await.enter(request).await?.into_inner()) })
+    client::block_on(async {
+        let mut answers = client::namespace().await.enter(request).await?.into_inner();
+        let ticket = answers.message().await?.expect("a ticket");
+        assert!(answers.message().await?.is_none());
+        Ok(ticket)
+    })
 }
 
 /// Code and reason of a request that must be refused.

@@ -7,6 +7,7 @@
 mod pump;
 mod raw;
 
+use crate::enter::Asked;
 use crate::failure::Failure;
 use crate::output::clean;
 use podsec_policy::enter::Window;
@@ -48,6 +49,8 @@ pub fn window() -> Option<Window> {
 /// A session that was fetched.
 pub struct Session {
     channel: Channel,
+    /// Until the program runs; a connection is of no more use then, and counts.
+    asked: Option<Asked>,
     signals: SignalFd,
     has_terminal: bool,
     /// Of the session's terminal.
@@ -78,10 +81,11 @@ impl Session {
     ///
     /// # Errors
     /// [`Failure::Local`], [`Failure::Lost`]
-    pub fn open(channel: Channel, has_terminal: bool) -> Result<Self, Failure> {
+    pub fn open(channel: Channel, has_terminal: bool, asked: Asked) -> Result<Self, Failure> {
         let signals = podsec_sys::process::signals(&SIGNALS).map_err(local("signals"))?;
         let mut session = Self {
             channel,
+            asked: Some(asked),
             signals,
             has_terminal,
             leader: None,
@@ -90,11 +94,12 @@ impl Session {
             outputs: Vec::new(),
             left_over: 1024,
         };
-        if has_terminal {
-            session.say_open(&[])?;
+        let opened = if has_terminal {
+            session.say_open(&[])
         } else {
-            session.open_with_own().map_err(local("standard input, output and error"))??;
-        }
+            session.open_with_own().map_err(local("standard input, output and error"))?
+        };
+        opened.map_err(|failure| session.why(failure))?;
         session.channel.set_nonblocking().map_err(local("the session"))?;
         Ok(session)
     }
@@ -135,6 +140,18 @@ impl Session {
     /// # Errors
     /// [`Failure`]
     pub fn run(mut self) -> Result<u8, Failure> {
+        self.serve().map_err(|failure| self.why(failure))
+    }
+
+    /// A worker that ends before the program runs has told podsecd why.
+    fn why(&mut self, failure: Failure) -> Failure {
+        match (failure, self.asked.take()) {
+            (Failure::Lost, Some(asked)) => asked.why(Failure::Lost),
+            (failure, _) => failure,
+        }
+    }
+
+    fn serve(&mut self) -> Result<u8, Failure> {
         let mut ended = None;
         loop {
             let ready = self.wait(ended.is_some())?;
@@ -206,6 +223,7 @@ impl Session {
                 Ok(None)
             }
             ToClient::Started => {
+                self.asked = None;
                 if self.has_terminal {
                     let leader =
                         self.leader.as_ref().ok_or(Failure::Nonsense("a session without its terminal"))?;

@@ -215,6 +215,8 @@ impl IdentityService for Services {
 
 #[async_trait]
 impl NamespaceService for Services {
+    type EnterStream = std::pin::Pin<Box<dyn Stream<Item = Result<v1::EnterResponse, Status>> + Send>>;
+
     async fn inspect(&self, _: tonic::Request<v1::InspectRequest>) -> Answer<v1::InspectResponse> {
         let state = v1::NamespaceState::Down.into();
         Ok(tonic::Response::new(v1::InspectResponse {
@@ -224,14 +226,11 @@ impl NamespaceService for Services {
         }))
     }
 
-    async fn enter(&self, request: tonic::Request<v1::EnterRequest>) -> Answer<v1::EnterResponse> {
+    async fn enter(&self, request: tonic::Request<v1::EnterRequest>) -> Answer<Self::EnterStream> {
         self.asked.send(request.into_inner()).unwrap();
         let attach_socket = self.attach.clone();
-        Ok(tonic::Response::new(v1::EnterResponse {
-            ticket: vec![7; 32],
-            attach_socket,
-            session: "s".into(),
-        }))
+        let answer = v1::EnterResponse { ticket: vec![7; 32], attach_socket, session: "s".into() };
+        Ok(tonic::Response::new(Box::pin(tokio_stream::iter([Ok(answer)]))))
     }
 
     async fn list_ports(&self, _: tonic::Request<v1::ListPortsRequest>) -> Answer<v1::ListPortsResponse> {

@@ -101,7 +101,7 @@ impl Rpc for EnterRequest {
     }
 
     fn response(outcome: Outcome) -> Option<EnterResponse> {
-        let Outcome::Reply(Reply::Entered { ticket, attach, session }) = outcome else { return None };
+        let Outcome::Reply(Reply::Entering { ticket, attach, session }) = outcome else { return None };
         // The socket's path is the administrator's: one that is no UTF-8 has no place in a proto3 string.
         let attach_socket = String::from_utf8(attach.into_os_string().into_vec()).ok()?;
         Some(EnterResponse { ticket: ticket.to_vec(), attach_socket, session })
@@ -370,7 +370,7 @@ mod tests {
     fn a_socket_without_utf_8_cannot_be_told() {
         let entered = |path: &[u8]| {
             let attach = OsString::from_vec(path.to_vec()).into();
-            EnterRequest::response(Outcome::Reply(Reply::Entered {
+            EnterRequest::response(Outcome::Reply(Reply::Entering {
                 ticket: [1; 32],
                 attach,
                 session: "s".into(),

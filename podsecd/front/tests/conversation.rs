@@ -199,9 +199,9 @@ async fn enter_brings_a_ticket() {
         let worker = accept(gate, id);
         reply(
             &worker,
-            &Reply::Entered { ticket: [7; 32], attach: "/run/a.sock".into(), session: "abc".into() },
+            &Reply::Entering { ticket: [7; 32], attach: "/run/a.sock".into(), session: "abc".into() },
         );
-        drop(worker);
+        reply(&worker, &Reply::Failed { reason: Reason::NamespaceGone, detail: String::new() });
     });
     let mut client = NamespaceServiceClient::new(client(stage.caller).await);
     let request = v1::EnterRequest {
@@ -212,9 +212,11 @@ async fn enter_brings_a_ticket() {
         env: vec![v1::EnvVar { name: "TERM".into(), value: b"xterm".to_vec() }],
         terminal: Some(v1::Terminal { rows: 24, columns: 80 }),
     };
-    let entered = client.enter(request).await.unwrap().into_inner();
+    let mut answers = client.enter(request).await.unwrap().into_inner();
+    let entered = answers.message().await.unwrap().unwrap();
     assert_eq!((entered.ticket, entered.attach_socket.as_str()), (vec![7; 32], "/run/a.sock"));
     assert_eq!(entered.session, "abc");
+    assert_eq!(reason(&answers.message().await.unwrap_err()), "namespace-gone");
     gate.join().unwrap();
 }
 

@@ -39,6 +39,18 @@ impl Kind {
         }
     }
 
+    fn request(self) -> libc::Ioctl {
+        match self {
+            Self::User => libc::PIDFD_GET_USER_NAMESPACE,
+            Self::Mount => libc::PIDFD_GET_MNT_NAMESPACE,
+            Self::Network => libc::PIDFD_GET_NET_NAMESPACE,
+            Self::Pid => libc::PIDFD_GET_PID_NAMESPACE,
+            Self::Ipc => libc::PIDFD_GET_IPC_NAMESPACE,
+            Self::Uts => libc::PIDFD_GET_UTS_NAMESPACE,
+            Self::Cgroup => libc::PIDFD_GET_CGROUP_NAMESPACE,
+        }
+    }
+
     fn flag(self) -> CloneFlags {
         match self {
             Self::User => CloneFlags::CLONE_NEWUSER,
@@ -60,12 +72,25 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Of a process. Others' are shown only to whom ptrace(2) would be allowed.
+    /// Of the process that is held (`PIDFD_GET_USER_NAMESPACE` and its like, linux/pidfd.h); before Linux 6.11 of
+    /// whoever has its number, so look afterwards whether it still lives. Others' are shown only to whom ptrace(2)
+    /// would be allowed.
     ///
     /// # Errors
-    /// open(2)
-    pub fn open(process: &Facts, kind: Kind) -> io::Result<Self> {
-        let file = File::open(process.path("ns").join(kind.name()))?;
+    /// ioctl(2), open(2); `ESRCH` for a process that has ended
+    pub fn of(process: &impl AsFd, pid: i32, kind: Kind) -> io::Result<Self> {
+        // SAFETY: these requests take no argument and return a descriptor.
+        let fd = unsafe { libc::ioctl(process.as_fd().as_raw_fd(), kind.request(), 0) };
+        let file = if fd >= 0 {
+            // SAFETY: the kernel just made it for us.
+            File::from(unsafe { OwnedFd::from_raw_fd(fd) })
+        } else {
+            let error = io::Error::last_os_error();
+            if !matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL)) {
+                return Err(error);
+            }
+            File::open(Facts::of(pid).path("ns").join(kind.name()))?
+        };
         let inode = file.metadata()?.ino();
         Ok(Self { file, inode })
     }
@@ -125,14 +150,23 @@ mod tests {
 
     #[test]
     fn knows_its_own() {
-        let own = Facts::own();
-        let user = Namespace::open(&own, Kind::User).unwrap();
-        assert_eq!(user.inode(), Namespace::open(&own, Kind::User).unwrap().inode());
-        assert_ne!(user.inode(), Namespace::open(&own, Kind::Mount).unwrap().inode());
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let process = crate::process::open(pid).unwrap();
+        let of = |kind| Namespace::of(&process, pid, kind).unwrap();
+        for kind in Kind::ALL {
+            let link = std::fs::read_link(Facts::own().path("ns").join(kind.name())).unwrap();
+            assert_eq!(link.to_str().unwrap(), format!("{}:[{}]", kind.name(), of(kind).inode()));
+        }
         // not a user namespace
-        assert_eq!(
-            Namespace::open(&own, Kind::Uts).unwrap().owner().unwrap_err().raw_os_error(),
-            Some(libc::EINVAL)
-        );
+        assert_eq!(of(Kind::Uts).owner().unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    }
+
+    #[test]
+    fn a_number_will_do_where_the_kernel_is_older() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let no_pidfd = File::open("/dev/null").unwrap();
+        let found = Namespace::of(&no_pidfd, pid, Kind::User).unwrap().inode();
+        let process = crate::process::open(pid).unwrap();
+        assert_eq!(found, Namespace::of(&process, pid, Kind::User).unwrap().inode());
     }
 }

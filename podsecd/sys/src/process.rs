@@ -214,11 +214,12 @@ fn session_of(stat: &str) -> Option<i32> {
 ///
 /// # Errors
 /// getrandom(2)
-pub fn random(bytes: &mut [u8]) -> io::Result<()> {
-    // SAFETY: pointer and length are those of the slice.
+pub fn random<const N: usize>() -> io::Result<[u8; N]> {
+    const { assert!(N <= 256, "up to 256 bytes come whole") };
+    let mut bytes = [0; N];
+    // SAFETY: pointer and length are those of the array.
     let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    // Up to 256 bytes come whole.
-    if usize::try_from(got) == Ok(bytes.len()) { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if usize::try_from(got) == Ok(N) { Ok(bytes) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Neither ptrace(2) nor `/proc/self/{mem,fd,…}` for others of this uid, and no core dump. Only ever set to 0:

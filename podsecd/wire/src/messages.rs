@@ -246,8 +246,8 @@ pub struct Outcome {
 pub enum Reply {
     /// State of the namespaces.
     Inspected(Box<Inspection>),
-    /// The session is there to be fetched.
-    Entered {
+    /// The session is there to be fetched. [`Reply::End`] follows when it is inside.
+    Entering {
         /// For [`session::attach`](crate::session::attach).
         ticket: [u8; 32],
         /// Path of the socket.

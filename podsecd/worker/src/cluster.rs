@@ -108,10 +108,10 @@ impl Target {
     /// # Errors
     /// [`Reason::OwnerMismatch`], [`Reason::NamespaceMixed`], [`Reason::NamespaceGone`]
     pub fn judge(&self, uid: u32, host: &Host) -> Result<Vec<Found>, Failure> {
-        let facts = Facts::of(self.pid);
         let mut found: Vec<Found> = Vec::new();
         for kind in Kind::ALL {
-            let namespace = Namespace::open(&facts, kind).map_err(|_| self.gone_or(Reason::OwnerMismatch))?;
+            let namespace = Namespace::of(&self.process, self.pid, kind)
+                .map_err(|_| self.gone_or(Reason::OwnerMismatch))?;
             let shared = host.has(kind, namespace.inode());
             found.push((kind, namespace, !shared));
         }

@@ -40,6 +40,9 @@ pub fn run(job: &Job, enter: &Enter, client: Channel, report: &mut Report) -> Re
     let Some(SessionJob { ticket, attach, hangup_grace }) = job.session.clone() else {
         return Err(Reason::Bug.into());
     };
+    // Fetched while this goes in, since both take their time.
+    let entering = Reply::Entering { ticket, attach, session: job.id.clone() };
+    report.front.send(&entering, &[]).map_err(|_| Reason::NotAttached)?;
     let proc = Proc::open().map_err(|error| Failure::new(Reason::Bug, error))?;
     let mut pty = None;
     // As the cluster user, so that it is his; before joining, so that nothing mounted over /dev inside is used.
@@ -52,8 +55,8 @@ pub fn run(job: &Job, enter: &Enter, client: Channel, report: &mut Report) -> Re
         }
         Ok(())
     })?;
-    let entered = Reply::Entered { ticket, attach, session: job.id.clone() };
-    report.front.send(&entered, &[]).map_err(|_| Reason::NotAttached)?;
+    // A client that has fetched it need not wait for this.
+    let _ = report.front.send(&Reply::End, &[]);
 
     let started =
         attend(&client, pty, report).and_then(|stdio| start(enter, &target, job, stdio, &client, report));

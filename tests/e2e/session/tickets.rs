@@ -15,6 +15,7 @@ pub const TESTS: &[Test] = &[
     ("attacks::t37_stolen_tickets", stolen_tickets),
     ("attacks::t37_guessed_tickets", guessed_tickets),
     ("attacks::t37_old_tickets", old_tickets),
+    ("session::ticket_of_a_failed_session", ticket_of_a_failed_session),
     ("attacks::t36_frames_of_nobody", frames_of_nobody),
     ("attacks::t36_signals_reach_the_own_session_only", signals_reach_the_own_session_only),
     ("session::descriptors_refused", descriptors_refused),
@@ -59,6 +60,23 @@ fn next(session: &Channel) -> ToClient {
     session.receive().expect("an answer").expect("an answer").0
 }
 
+fn ticket_of_a_failed_session(oracle: &mut Oracle) {
+    let _not_ready = host::Edited::with("/run/podsec-u7s/ready", |_| "2".to_owned());
+    let (answer, status) = client::block_on(async {
+        let answers = client::namespace().await.enter(request(&["true"])).await;
+        let mut answers = answers.expect("a ticket").into_inner();
+        let answer = answers.message().await.expect("a ticket").expect("a ticket");
+        (answer, answers.message().await.expect_err("why not"))
+    });
+    assert_eq!(client::reason(&status), "namespace-starting");
+    // Whoever has it could not know, and is no thief.
+    let gate =
+        Channel::from(socket::connect("/run/podsec/attach.sock".as_ref(), Kind::Packet).expect("connect"));
+    socket::send(&gate, &answer.ticket, &[]).expect("send");
+    assert!(gate.receive::<Attached>().expect("the end").is_none());
+    expect_records(oracle, &["intent", "fail namespace-starting find"]);
+}
+
 fn stolen_tickets(oracle: &mut Oracle) {
     let answer = ask(request(&["sh", "-c", "exit 5"])).expect("a ticket");
     assert_eq!(answer.ticket.len(), 32);
@@ -81,10 +99,9 @@ fn stolen_tickets(oracle: &mut Oracle) {
 fn guessed_tickets(oracle: &mut Oracle) {
     let answer = ask(request(&["true"])).expect("a ticket");
     let session = fetch(&answer).expect("the session");
-    let mut guess = [0; 32];
     let guesses = count(1_000_000, 5_000);
     for _ in 0..guesses {
-        podsec_sys::process::random(&mut guess).expect("random");
+        let guess: [u8; 32] = podsec_sys::process::random().expect("random");
         assert_eq!(attach(&guess, &[]), Attached::Refused);
     }
     assert_eq!(open_with(&session, &[&null(), &null(), &null()]), ToClient::Started);

@@ -217,7 +217,12 @@ async fn ask(grpc: &mut Grpc<Channel>, method: &str, metadata: &[String]) -> Res
     grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
     // The first message of whatever it is: to the wire a single answer is a stream of one.
     let answer = grpc.server_streaming(request, path.parse().expect("a path"), Raw).await?;
-    let first = answer.into_inner().message().await?;
+    let mut messages = answer.into_inner();
+    let first = messages.message().await?;
+    if method == "NamespaceService/Enter" {
+        // Then it waits until podsecd is inside, or says why not.
+        messages.message().await?;
+    }
     first.ok_or_else(|| Status::out_of_range("an answer without a message"))
 }
 

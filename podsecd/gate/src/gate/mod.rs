@@ -49,6 +49,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Accepted at once, before anybody is served. Few, so that whoever is connected does not wait for a flood of others.
 const BATCH: usize = 64;
 
+/// Tickets remembered after their session has failed.
+const VOID: usize = 64;
+
 /// An epoll event says which of the gate's things it is about.
 type Token = u64;
 const REQUESTS: Token = 0;
@@ -150,6 +153,8 @@ pub struct Gate {
     fronts: BTreeMap<Token, Front>,
     workers: BTreeMap<Token, Worker>,
     tickets: BTreeMap<[u8; 32], Ticket>,
+    /// The last tickets whose session ended before it was fetched.
+    void: VecDeque<[u8; 32]>,
     attaching: BTreeMap<Token, Attaching>,
     orphans: BTreeMap<Token, Orphan>,
     draining: Option<Instant>,
@@ -179,6 +184,7 @@ impl Gate {
             fronts: BTreeMap::new(),
             workers: BTreeMap::new(),
             tickets: BTreeMap::new(),
+            void: VecDeque::new(),
             attaching: BTreeMap::new(),
             orphans: BTreeMap::new(),
             draining: None,
@@ -375,10 +381,4 @@ impl Task {
             Self::Ending { session, uid } => Some((*session, *uid)),
         }
     }
-}
-
-fn random<const N: usize>() -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    podsec_sys::process::random(&mut bytes)?;
-    Ok(bytes)
 }

@@ -44,9 +44,9 @@ impl Gate {
     pub(super) fn request(&mut self, token: Token, id: u32, operation: Operation) {
         // Out and in again: deciding borrows the caller, and the gate with it.
         let Some(front) = self.fronts.remove(&token) else { return };
-        let decision = self.decide(&front.caller, operation);
-        let request = Request { front: token, id, uid: front.caller.peer.uid };
         let roles = front.caller.roles(self.accounts.roster());
+        let decision = self.decide(&front.caller, roles, operation);
+        let request = Request { front: token, id, uid: front.caller.peer.uid };
         let answer = match decision {
             Ok(permit) => match permit.by() {
                 By::Gate => Some(self.answer(id, &permit, &front.caller, roles)),
@@ -61,16 +61,18 @@ impl Gate {
     }
 
     /// From the caller's facts and the table. A refusal is recorded here.
-    pub(super) fn decide(&mut self, caller: &Caller, operation: Operation) -> Result<Permit, Reason> {
-        let (op, target) = (operation.method().name(), operation.target());
-        let method = operation.method();
-        let decision = caller.verdict().and_then(|()| {
-            let permit = authorize(caller.roles(self.accounts.roster()), operation);
-            permit.map_err(|denied| denied.reason)
-        });
-        let decision =
-            decision.and_then(|permit| self.limit(&permit, method, caller.peer.uid).map(|()| permit));
-        decision.inspect_err(|&reason| self.deny(caller, op, escape(&target), reason))
+    pub(super) fn decide(
+        &mut self,
+        caller: &Caller,
+        roles: Roles,
+        operation: Operation,
+    ) -> Result<Permit, Reason> {
+        let (method, target) = (operation.method(), operation.target());
+        let decision = caller
+            .verdict()
+            .and_then(|()| authorize(roles, operation).map_err(|denied| denied.reason))
+            .and_then(|permit| self.limit(&permit, method, caller.peer.uid).map(|()| permit));
+        decision.inspect_err(|&reason| self.deny(caller, method.name(), escape(&target), reason))
     }
 
     pub(super) fn limit(&self, permit: &Permit, method: Method, uid: u32) -> Result<(), Reason> {

@@ -84,7 +84,7 @@ impl Gate {
         caller: &Caller,
     ) -> Result<Channel, Reason> {
         let method = permit.operation().method();
-        let id = hex(&random::<16>().map_err(|_| Reason::Resources)?);
+        let id = hex(&process::random::<16>().map_err(|_| Reason::Resources)?);
         let open = Open {
             id: id.clone(),
             op: method.name().to_owned(),
@@ -99,7 +99,7 @@ impl Gate {
         let (ours, theirs) = Channel::pair().map_err(|_| Reason::Resources)?;
         let mut session = None;
         if method == Method::Enter {
-            let ticket = random::<32>().map_err(|_| Reason::Resources)?;
+            let ticket = process::random::<32>().map_err(|_| Reason::Resources)?;
             let pair = Channel::pair().map_err(|_| Reason::Resources)?;
             let caller = caller.try_clone().map_err(|_| Reason::Resources)?;
             session = Some((ticket, pair, caller));
@@ -142,7 +142,13 @@ impl Gate {
 
     pub(super) fn finished(&mut self, token: Token, outcome: Outcome) {
         let Some(mut worker) = self.workers.remove(&token) else { return };
-        self.tickets.retain(|_, ticket| ticket.worker != token);
+        // Its client may be on his way with it.
+        let unfetched = self.tickets.iter().find(|(_, ticket)| ticket.worker == token);
+        if let Some(secret) = unfetched.map(|(&secret, _)| secret) {
+            self.tickets.remove(&secret);
+            self.void.push_front(secret);
+            self.void.truncate(VOID);
+        }
         let Task::Running { open, session, .. } = worker.task else { return worker.child.kill() };
         self.record_end(&open, outcome.result, outcome.step, outcome.exit);
         let told = worker.child.channel.send(&ToWorker::Recorded, &[]);
