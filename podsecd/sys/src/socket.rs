@@ -171,6 +171,21 @@ pub fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<
     Ok((length, descriptors))
 }
 
+/// Length of the packet that [`receive`] would take next, which stays where it is; 0 is the end. Waits for it
+/// unless the socket is non-blocking.
+///
+/// # Errors
+/// recv(2); `WouldBlock`
+pub fn next_length(socket: &impl AsFd) -> io::Result<usize> {
+    loop {
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC;
+        match socket::recv(socket.as_fd().as_raw_fd(), &mut [], flags) {
+            Err(nix::Error::EINTR) => {}
+            result => return Ok(result?),
+        }
+    }
+}
+
 /// Has the other side closed, with nothing left to read? Does not wait.
 #[must_use]
 pub fn has_ended(socket: &impl AsFd) -> bool {

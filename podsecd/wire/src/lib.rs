@@ -12,7 +12,6 @@ pub mod session;
 
 use podsec_sys::socket;
 use serde::{Serialize, de::DeserializeOwned};
-use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -80,17 +79,25 @@ impl Channel {
     /// # Errors
     /// [`WireError`]
     pub fn receive<T: DeserializeOwned>(&self) -> Result<Option<(T, Vec<OwnedFd>)>, WireError> {
-        thread_local! {
-            /// Made once. The kernel gives memory only to that part which a packet ever reached.
-            static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; MAX_PACKET]);
+        // Most packets are small; the long ones are asked for their length first.
+        let mut short = [0; 4096];
+        let mut long;
+        let length = socket::next_length(&self.0)?;
+        if length > MAX_PACKET {
+            return Err(WireError::Length(length));
         }
-        BUFFER.with_borrow_mut(|buffer| {
-            let (length, descriptors) = socket::receive(&self.0, buffer)?;
-            match buffer.get(..length) {
-                None | Some([]) => Ok(None),
-                Some(packet) => Ok(Some((postcard::from_bytes(packet)?, descriptors))),
+        let buffer = match short.get_mut(..length) {
+            Some(buffer) => buffer,
+            None => {
+                long = vec![0; length];
+                &mut long[..]
             }
-        })
+        };
+        if length == 0 {
+            return Ok(None);
+        }
+        let (_, descriptors) = socket::receive(&self.0, buffer)?;
+        Ok(Some((postcard::from_bytes(buffer)?, descriptors)))
     }
 
     /// Waits for a message no longer than `deadline`.
@@ -166,8 +173,7 @@ mod tests {
         let long = vec![0_u8; MAX_PACKET + 1];
         assert!(matches!(a.send(&long, &[]), Err(WireError::Length(_))));
         socket::send(&a, &long, &[]).unwrap();
-        let refused = b.receive::<FromFront>().unwrap_err();
-        assert!(matches!(refused, WireError::Io(error) if error.kind() == io::ErrorKind::InvalidData));
+        assert!(matches!(b.receive::<FromFront>(), Err(WireError::Length(_))));
     }
 
     proptest! {
