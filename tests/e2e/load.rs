@@ -85,7 +85,7 @@ fn by_32(times: usize, arguments: impl Fn(usize) -> &'static [&'static str] + Sy
     host::wait_for("all to be back", || Taken::now().is_back_at(before));
     let after = Taken::now();
     println!("before: {before}; after: {after}");
-    assert!(after.memory <= before.memory + 512, "podsecd grew");
+    assert!(after.memory <= before.memory + 128, "podsecd grew");
 }
 
 fn entries_by_32_callers(oracle: &mut Oracle) {

@@ -398,10 +398,12 @@ pub fn start(program: &Path, arguments: &[String], channel: std::os::fd::Borrowe
         argv.push(CString::new(argument.as_str())?);
     }
     let null = File::options().write(true).open("/dev/null")?;
-    let none: [CString; 0] = [];
+    // Made here: what the child took of the shared memory nobody would give back.
+    let argv: Vec<_> = argv.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect();
+    let environment = [std::ptr::null()];
     let mut failed = None;
     let child = spawn(&mut || {
-        let run = || -> io::Result<std::convert::Infallible> {
+        let run = || -> io::Result<i32> {
             default_signals()?;
             for (source, target) in [(channel.as_raw_fd(), 0), (null.as_raw_fd(), 1)] {
                 // SAFETY: replaces the child's own standard descriptors; everything else closes on exec.
@@ -409,7 +411,9 @@ pub fn start(program: &Path, arguments: &[String], channel: std::os::fd::Borrowe
                     return Err(io::Error::last_os_error());
                 }
             }
-            Ok(nix::unistd::execve(&path, &argv, &none)?)
+            // SAFETY: strings and arrays end with a zero, and outlive the call: the parent waits.
+            unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), environment.as_ptr()) };
+            Err(io::Error::last_os_error())
         };
         failed = run().err();
     })?;
