@@ -285,6 +285,8 @@ fn client_killed(oracle: &mut Oracle) {
     gone(&[&["sleep", "66.01"], &["sleep", "66.02"], &["sleep", "66.03"], &["sleep", "66.04"]]);
     host::wait_for("the terminals to go", || oracle::ptys() <= before);
     every_intent_is_closed(oracle);
+    // So that the refusals that were only counted are told here, and not in another test.
+    restart(oracle);
 }
 
 fn gone(programs: &[&[&str]]) {
@@ -300,10 +302,10 @@ fn every_intent_is_closed(oracle: &Oracle) {
     println!("{} ran, {} did not come to it", ends("done"), ends("fail"));
     assert!(ends("done") > 0);
     assert!(stories(oracle).iter().all(|story| story.len() == 2 && story[0] == "intent"));
-    // Whoever is dead by the time that he is judged is nobody.
-    let nobody = |record: &String| ["deny peer-gone", "deny bad-ticket"].contains(&record.as_str());
-    let found = records(oracle);
-    assert!(found.iter().filter(|record| record.starts_with("deny")).all(nobody), "{found:?}");
+    // Whoever is dead by the time that he is judged is nobody, and whoever died in the middle of a word said nothing.
+    const CUT_OFF: [&str; 3] = ["deny peer-gone", "deny bad-ticket", "deny protocol"];
+    let mut refused = records(oracle).into_iter().filter(|record| record.starts_with("deny"));
+    assert_eq!(refused.find(|record| !CUT_OFF.contains(&record.as_str())), None);
 }
 
 /// SIGHUP first, so that an editor can save; after the grace time of three seconds nobody is asked any more, in whatever
