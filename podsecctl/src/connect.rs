@@ -36,24 +36,23 @@ impl Daemon {
     /// # Errors
     /// [`Failure`]
     pub fn connect(path: &Path) -> Result<Self, Failure> {
-        let failed = |error| Failure::Connect(path.into(), error);
-        // Before podsecd has anything to do, for which it would have to wait otherwise.
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build()
-            .map_err(failed)?;
         let socket = socket::connect(path, Kind::Stream).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Failure::Absent(path.into()),
             io::ErrorKind::ConnectionRefused => Failure::Refused(path.into()),
             io::ErrorKind::PermissionDenied => Failure::Permission(path.into()),
             _ => Failure::Connect(path.into(), error),
         })?;
+        let failed = |error| Failure::Connect(path.into(), error);
         let uid = socket::peer_credentials(&socket).map_err(failed)?.uid;
         if uid != 0 {
             return Err(Failure::NotRoots { socket: path.into(), uid });
         }
         socket::set_nonblocking(&socket, true).map_err(failed)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(failed)?;
         let link = runtime.block_on(async {
             let stream = tokio::net::UnixStream::from_std(socket.into()).map_err(failed)?;
             let handshake = http2::Builder::new(TokioExecutor::new()).handshake(TokioIo::new(stream));

@@ -544,9 +544,7 @@ fn t59_slowloris(oracle: &mut Oracle) {
         refused.insert(uid, (many - 64) * text.len());
     }
     // What was counted and not written is said in one record: at the end, or every minute.
-    host::stop_daemon("TERM");
-    host::start_daemon(None);
-    oracle.expect_new_daemon();
+    oracle.restart_daemon();
     for (uid, count) in refused {
         let counted = BTreeMap::from([("connection-limit".to_owned(), count as u64)]);
         assert_eq!(refusals(oracle, uid), counted);

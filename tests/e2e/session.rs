@@ -61,13 +61,6 @@ pub fn expect_records(oracle: &Oracle, expected: &[&str]) {
     assert_eq!(records(oracle), expected);
 }
 
-/// A new podsecd counts refusals from the beginning; the old one writes how many it has not written.
-pub fn restart(oracle: &mut Oracle) {
-    host::stop_daemon("TERM");
-    host::start_daemon(None);
-    oracle.expect_new_daemon();
-}
-
 /// A request for a command, as podsecctl makes it.
 pub fn request(argv: &[&str]) -> EnterRequest {
     let argv = argv.iter().map(|word| word.as_bytes().to_vec()).collect();

@@ -61,6 +61,13 @@ impl Oracle {
         records_after(self.audit)
     }
 
+    /// Restarts podsecd. The old one writes how many refusals it has only counted; the new one counts from the beginning.
+    pub fn restart_daemon(&mut self) {
+        host::stop_daemon("TERM");
+        host::start_daemon(None);
+        self.expect_new_daemon();
+    }
+
     /// For a test that restarts podsecd on purpose.
     pub fn expect_new_daemon(&mut self) {
         self.daemon = host::daemon_pid();

@@ -92,9 +92,7 @@ fn of_a_podsecd_that_died(oracle: &mut Oracle) {
     host::start_daemon(None);
     oracle.expect_new_daemon();
     assert_eq!(records(oracle), ["intent", "intent", "recovered"]);
-    host::stop_daemon("TERM");
-    host::start_daemon(None);
-    oracle.expect_new_daemon();
+    oracle.restart_daemon();
     host::kill(clients[1].0.id().try_into().expect("a pid"), "KILL");
     clients[1].0.wait().expect("wait");
     expect_records(oracle, &["intent", "intent", "recovered", "done"]);
@@ -286,7 +284,7 @@ fn client_killed(oracle: &mut Oracle) {
     host::wait_for("the terminals to go", || oracle::ptys() <= before);
     every_intent_is_closed(oracle);
     // So that the refusals that were only counted are told here, and not in another test.
-    restart(oracle);
+    oracle.restart_daemon();
 }
 
 fn gone(programs: &[&[&str]]) {

@@ -38,11 +38,16 @@ fn attach_as(user: &str, ticket: &[u8], more: &[&str]) -> String {
     host::run(python.args(["-c", ATTACH, &hex(ticket)]).args(more))
 }
 
-fn attach(ticket: &[u8], descriptors: &[BorrowedFd<'_>]) -> Attached {
+/// What comes back; `None`: the end.
+fn answer_to(ticket: &[u8], descriptors: &[BorrowedFd<'_>]) -> Option<Attached> {
     let gate =
         Channel::from(socket::connect("/run/podsec/attach.sock".as_ref(), Kind::Packet).expect("connect"));
     socket::send(&gate, ticket, descriptors).expect("send");
-    gate.receive().expect("an answer").expect("an answer").0
+    gate.receive().expect("an answer").map(|(answer, _)| answer)
+}
+
+fn attach(ticket: &[u8], descriptors: &[BorrowedFd<'_>]) -> Attached {
+    answer_to(ticket, descriptors).expect("an answer")
 }
 
 fn null() -> OwnedFd {
@@ -70,10 +75,7 @@ fn ticket_of_a_failed_session(oracle: &mut Oracle) {
     });
     assert_eq!(client::reason(&status), "namespace-starting");
     // Whoever has it could not know, and is no thief.
-    let gate =
-        Channel::from(socket::connect("/run/podsec/attach.sock".as_ref(), Kind::Packet).expect("connect"));
-    socket::send(&gate, &answer.ticket, &[]).expect("send");
-    assert!(gate.receive::<Attached>().expect("the end").is_none());
+    assert_eq!(answer_to(&answer.ticket, &[]), None);
     expect_records(oracle, &["intent", "fail namespace-starting find"]);
 }
 
@@ -115,7 +117,7 @@ fn guessed_tickets(oracle: &mut Oracle) {
     drop(session);
     // Written up to the limit of each minute, and counted from there on; what was counted is written when podsecd ends.
     let most = 61 * (start.elapsed().as_secs() as usize / 60 + 1);
-    restart(oracle);
+    oracle.restart_daemon();
     let denials: Vec<_> = oracle.audit().into_iter().filter(|record| record["phase"] == "deny").collect();
     assert!(denials.len() <= most, "{} records", denials.len());
     assert!(denials.iter().all(|denial| denial["reason"] == "bad-ticket"));
