@@ -21,6 +21,7 @@ use pump::Pump;
 use raw::Raw;
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 /// Signals that are answered here instead of ending or stopping the program.
 const SIGNALS: [Signal; 9] = [
@@ -34,6 +35,10 @@ const SIGNALS: [Signal; 9] = [
     Signal::SIGCONT,
     Signal::SIGWINCH,
 ];
+
+/// How long the connection is kept once the program runs: most programs are over sooner, and taking it down would only
+/// compete with them for a processor.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// Size of the caller's window; 24 × 80 where no terminal says its own.
 #[must_use]
@@ -51,6 +56,8 @@ pub struct Session {
     channel: Channel,
     /// Until the program runs; a connection is of no more use then, and counts.
     asked: Option<Asked>,
+    /// When it goes, once the program runs.
+    hang_up: Option<Instant>,
     signals: SignalFd,
     has_terminal: bool,
     /// Of the session's terminal.
@@ -86,6 +93,7 @@ impl Session {
         let mut session = Self {
             channel,
             asked: Some(asked),
+            hang_up: None,
             signals,
             has_terminal,
             leader: None,
@@ -140,13 +148,16 @@ impl Session {
     /// # Errors
     /// [`Failure`]
     pub fn run(mut self) -> Result<u8, Failure> {
-        self.serve().map_err(|failure| self.why(failure))
+        let ended = self.serve().map_err(|failure| self.why(failure));
+        // The end of this process takes the connection down sooner.
+        std::mem::forget(self.asked.take());
+        ended
     }
 
     /// A worker that ends before the program runs has told podsecd why.
     fn why(&mut self, failure: Failure) -> Failure {
         match (failure, self.asked.take()) {
-            (Failure::Lost, Some(asked)) => asked.why(Failure::Lost),
+            (Failure::Lost, Some(asked)) if self.hang_up.is_none() => asked.why(Failure::Lost),
             (failure, _) => failure,
         }
     }
@@ -157,6 +168,9 @@ impl Session {
             let ready = self.wait(ended.is_some())?;
             if let (Some(status), true) = (ended, ready.is_empty()) {
                 return Ok(status);
+            }
+            if self.hang_up.is_some_and(|at| at <= Instant::now()) {
+                (self.asked, self.hang_up) = (None, None);
             }
             for what in ready {
                 match what {
@@ -199,7 +213,13 @@ impl Session {
             }
         }
         let drained = ended && !self.outputs.iter().any(Pump::holds_some);
-        let timeout = if drained { PollTimeout::ZERO } else { PollTimeout::NONE };
+        let left =
+            self.hang_up.map(|at| at.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
+        let timeout = match left {
+            _ if drained => PollTimeout::ZERO,
+            Some(left) => left.try_into().unwrap_or(PollTimeout::ZERO),
+            None => PollTimeout::NONE,
+        };
         while let Err(error) = poll(&mut fds, timeout) {
             if error != Errno::EINTR {
                 return Err(Failure::Local("poll", error.into()));
@@ -223,7 +243,7 @@ impl Session {
                 Ok(None)
             }
             ToClient::Started => {
-                self.asked = None;
+                self.hang_up = Some(Instant::now() + LINGER);
                 if self.has_terminal {
                     let leader =
                         self.leader.as_ref().ok_or(Failure::Nonsense("a session without its terminal"))?;

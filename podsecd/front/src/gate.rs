@@ -128,9 +128,9 @@ impl Gate {
             ToFront::Refused { id, reason } | ToFront::Lost { id, reason } => {
                 _ = calls.settle(id, Err(reason))
             }
-            ToFront::Accepted { id } => {
+            ToFront::Accepted { id, first } => {
                 let (lost, word) = oneshot::channel();
-                let replies = Replies::new(descriptors, word, self.grace);
+                let replies = Replies::new(descriptors, first, word, self.grace);
                 // Where there is no place for another descriptor, the worker sees the end of the one dropped here.
                 let verdict = replies.map(Verdict::Accepted).map_err(|_| Reason::Resources);
                 if calls.settle(id, verdict) {
@@ -175,6 +175,7 @@ impl Drop for Call {
 /// worker up and not this process's memory.
 #[derive(Debug)]
 pub struct Replies {
+    first: Option<Reply>,
     channel: AsyncFd<Channel>,
     ended: bool,
     lost: oneshot::Receiver<Reason>,
@@ -185,10 +186,15 @@ pub struct Replies {
 }
 
 impl Replies {
-    fn new(descriptors: Vec<OwnedFd>, lost: oneshot::Receiver<Reason>, grace: Duration) -> io::Result<Self> {
-        let first = descriptors.into_iter().next().ok_or(io::Error::from(io::ErrorKind::InvalidData))?;
-        let channel = watch(first.into())?;
-        Ok(Self { channel, ended: false, lost, word: None, patience: None, grace, call: None })
+    fn new(
+        descriptors: Vec<OwnedFd>,
+        first: Option<Reply>,
+        lost: oneshot::Receiver<Reason>,
+        grace: Duration,
+    ) -> io::Result<Self> {
+        let channel = descriptors.into_iter().next().ok_or(io::Error::from(io::ErrorKind::InvalidData))?;
+        let channel = watch(channel.into())?;
+        Ok(Self { first, channel, ended: false, lost, word: None, patience: None, grace, call: None })
     }
 
     /// The next one.
@@ -201,6 +207,9 @@ impl Replies {
 
     /// As [`Replies::next`].
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, Failure>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Ok(first));
+        }
         if !self.ended {
             match poll_receive(&self.channel, cx) {
                 Poll::Ready(Ok(Some((Reply::Failed { reason, detail }, _)))) => {

@@ -11,7 +11,9 @@
 
 mod common;
 
-use common::{Stage, accept, answer, client, hung_up, limits, next, reply, request, start, until_closed};
+use common::{
+    Stage, accept, accept_with, answer, client, hung_up, limits, next, reply, request, start, until_closed,
+};
 use podsec_policy::audit::{Filter, Phase};
 use podsec_policy::enter::Program;
 use podsec_policy::operation::Method;
@@ -196,11 +198,8 @@ async fn enter_brings_a_ticket() {
         assert_eq!(enter.directory(), Some(&b"/tmp"[..]));
         assert_eq!(enter.environment()[0].name(), "TERM");
         assert_eq!(enter.terminal().unwrap().rows(), 24);
-        let worker = accept(gate, id);
-        reply(
-            &worker,
-            &Reply::Entering { ticket: [7; 32], attach: "/run/a.sock".into(), session: "abc".into() },
-        );
+        let first = Reply::Entering { ticket: [7; 32], attach: "/run/a.sock".into(), session: "abc".into() };
+        let worker = accept_with(gate, id, Some(first));
         reply(&worker, &Reply::Failed { reason: Reason::NamespaceGone, detail: String::new() });
     });
     let mut client = NamespaceServiceClient::new(client(stage.caller).await);
@@ -269,7 +268,7 @@ async fn a_lost_worker() {
         assert!(hung_up(&hanging));
         // no descriptor where there should be one
         let (id, _) = request(gate);
-        gate.send(&ToFront::Accepted { id }, &[]).unwrap();
+        gate.send(&ToFront::Accepted { id, first: None }, &[]).unwrap();
     });
     let mut client = NamespaceServiceClient::new(client(stage.caller).await);
     for (code, name) in [

@@ -6,9 +6,10 @@
 
 use podsec_policy::config::Accounts as Names;
 use podsec_policy::peer::Roster;
-use podsec_wire::messages::ClusterUser;
+use podsec_wire::messages::{ClusterUser, Place};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 
 /// What of a file tells that it was replaced or edited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,14 +30,16 @@ pub struct Accounts {
     stamps: [Stamp; 2],
     roster: Roster,
     front: Option<(u32, u32)>,
-    cluster_user: Option<ClusterUser>,
+    /// State directory of podsec-u7s.
+    state: PathBuf,
+    place: Option<Place>,
 }
 
 impl Accounts {
     /// Reads them for the first time.
-    pub fn new(names: Names) -> Self {
+    pub fn new(names: Names, state: PathBuf) -> Self {
         let (stamps, roster) = (Default::default(), Roster::default());
-        let mut accounts = Self { names, stamps, roster, front: None, cluster_user: None };
+        let mut accounts = Self { names, stamps, roster, front: None, state, place: None };
         accounts.refresh();
         accounts
     }
@@ -53,10 +56,10 @@ impl Accounts {
         self.front
     }
 
-    /// Whom a worker becomes.
-    pub fn cluster_user(&mut self) -> Option<ClusterUser> {
+    /// Whom a worker becomes, and where he is found.
+    pub fn place(&mut self) -> Option<Place> {
         self.refresh();
-        self.cluster_user.clone()
+        self.place.clone()
     }
 
     fn refresh(&mut self) {
@@ -70,15 +73,15 @@ impl Accounts {
         self.stamps = if files.iter().all(Result::is_ok) { stamps } else { Default::default() };
         let [passwd, group] = files.map(Result::unwrap_or_default);
         let gid = |name: &str| entry(&group, name).and_then(|fields| number(&fields, 2));
-        self.cluster_user =
-            entry(&passwd, &self.names.cluster_user).and_then(|fields| cluster_user(&fields, &group));
+        let user = entry(&passwd, &self.names.cluster_user).and_then(|fields| cluster_user(&fields, &group));
         self.roster = Roster {
             administrators: gid(&self.names.administrators),
-            cluster_user: self.cluster_user.as_ref().map(|user| user.uid),
+            cluster_user: user.as_ref().map(|user| user.uid),
             image_users: gid(&self.names.image_users),
             image_creators: gid(&self.names.image_creators),
             monitors: gid(&self.names.monitors),
         };
+        self.place = user.map(|user| Place { user, state: self.state.clone() });
         let front = entry(&passwd, &self.names.front);
         self.front = front.and_then(|fields| Some((number(&fields, 2)?, number(&fields, 3)?)));
     }

@@ -4,6 +4,7 @@ use podsec_policy::audit::{self, Head, Phase, Record};
 use podsec_policy::config;
 use podsec_policy::peer::{Peer, Roles};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -92,7 +93,9 @@ pub fn now() -> u64 {
 #[derive(Debug)]
 pub struct Audit {
     path: PathBuf,
-    operations: PathBuf,
+    /// A note of each open operation, in a slot of its own; by id, which.
+    operations: File,
+    slots: BTreeMap<String, usize>,
     file: File,
     end: File,
     head: Head,
@@ -104,6 +107,8 @@ pub struct Audit {
 
 /// No line is longer: every part of a record is bounded.
 const LINE: usize = 8 * 1024;
+/// Nor is a note half of this long.
+const SLOT: usize = 4096;
 const JOURNAL: &str = "/run/systemd/journal/socket";
 
 impl Audit {
@@ -112,25 +117,16 @@ impl Audit {
     /// # Errors
     /// when a file or directory cannot be made or is not root's
     pub fn open(config: &config::Audit) -> io::Result<Self> {
-        let operations = config.state.join("operations");
-        for directory in [config.path.parent(), Some(&config.state), Some(&operations)].into_iter().flatten()
-        {
+        for directory in [config.path.parent(), Some(&config.state)].into_iter().flatten() {
             use std::os::unix::fs::DirBuilderExt as _;
             let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
             made.and_then(|()| podsec_sys::process::require_root_owned(directory)).map_err(at(directory))?;
         }
-        let end_path = config.state.join("audit.end");
-        let end = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&end_path)
-            .map_err(at(&end_path))?;
+        let end = open_note(&config.state.join("audit.end"))?;
         let mut audit = Self {
             path: config.path.clone(),
-            operations,
+            operations: open_note(&config.state.join("audit.open"))?,
+            slots: BTreeMap::new(),
             file: open_log(&config.path).map_err(at(&config.path))?,
             head: read_end(&end),
             end,
@@ -198,11 +194,10 @@ impl Audit {
     }
 
     fn try_append(&mut self, record: &Record) -> io::Result<()> {
-        self.follow_rotation()?;
+        let before = self.follow_rotation()?;
         let (mut line, head) = record.line(self.head);
         line.push('\n');
         // One write: other readers see the line whole or not yet. What a full disk cut off is taken back.
-        let before = self.file.metadata()?.len();
         match self.file.write(line.as_bytes()) {
             Ok(written) if written == line.len() => {}
             result => {
@@ -221,14 +216,14 @@ impl Audit {
     }
 
     /// Somebody renamed the file away (logrotate(8)), or removed it: the chain goes on in a new one.
-    fn follow_rotation(&mut self) -> io::Result<()> {
+    fn follow_rotation(&mut self) -> io::Result<u64> {
         let ours = self.file.metadata()?;
         let there = std::fs::symlink_metadata(&self.path);
         if there.is_ok_and(|there| there.ino() == ours.ino() && there.dev() == ours.dev()) {
-            return Ok(());
+            return Ok(ours.len());
         }
         self.file = open_log(&self.path)?;
-        Ok(())
+        Ok(self.file.metadata()?.len())
     }
 
     /// Writes the intent and remembers the operation, with the number that its intent will have.
@@ -240,7 +235,7 @@ impl Audit {
         let result = noted.and_then(|()| self.append(&open.record(Phase::Intent)));
         if result.is_err() {
             self.writable = false;
-            let _ = std::fs::remove_file(self.operations.join(&open.id));
+            let _ = self.forget(open);
         }
         result
     }
@@ -249,17 +244,24 @@ impl Audit {
     ///
     /// # Errors
     /// write(2)
-    pub fn moved(&self, open: &Open) -> io::Result<()> {
+    pub fn moved(&mut self, open: &Open) -> io::Result<()> {
         self.note(open, self.head.seq)
     }
 
     /// By one write, and over what was there: whoever is killed meanwhile leaves the old text or the new one. A rest of
     /// a longer old one is not read.
-    fn note(&self, open: &Open, seq: u64) -> io::Result<()> {
-        let bytes = postcard::to_stdvec(&(seq, open)).map_err(io::Error::other)?;
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600);
-        options.open(self.operations.join(&open.id))?.write_all(&bytes)
+    fn note(&mut self, open: &Open, seq: u64) -> io::Result<()> {
+        let note = postcard::to_stdvec(&(seq, open)).map_err(io::Error::other)?;
+        let is_free = |slot: &usize| self.slots.values().all(|taken| taken != slot);
+        let slot = self.slots.get(&open.id).copied().or_else(|| (0..).find(is_free)).unwrap_or_default();
+        self.slots.insert(open.id.clone(), slot);
+        self.operations.write_all_at(note.get(..SLOT).unwrap_or(&note), (slot * SLOT) as u64)
+    }
+
+    fn forget(&mut self, open: &Open) -> io::Result<()> {
+        let Some(slot) = self.slots.remove(&open.id) else { return Ok(()) };
+        // No record has the number 0.
+        self.operations.write_all_at(&[0], (slot * SLOT) as u64)
     }
 
     /// Writes the outcome and forgets the operation. If it cannot be written, the operation stays open on disk,
@@ -269,28 +271,27 @@ impl Audit {
     /// as [`Audit::append`]
     pub fn end(&mut self, open: &Open, record: &Record) -> io::Result<()> {
         self.append(record)?;
-        std::fs::remove_file(self.operations.join(&open.id))
+        self.forget(open)
     }
 
     /// What the last podsecd left open: an intent was written, and no outcome.
     ///
     /// # Errors
-    /// readdir(3)
-    pub fn left_open(&self) -> io::Result<Vec<Open>> {
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir(&self.operations)? {
-            let path = entry?.path();
-            match postcard::from_bytes::<(u64, Open)>(&std::fs::read(&path)?) {
-                Ok((seq, open))
-                    if seq <= self.head.seq
-                        && open.id != self.ended
-                        && path.file_name().is_some_and(|name| name == open.id.as_str()) =>
-                {
-                    found.push(open);
-                }
-                // A crash came before its intent was written, so nothing was done; or right after its outcome was; or
-                // while a note was being replaced.
-                _ => std::fs::remove_file(&path)?,
+    /// read(2)
+    pub fn left_open(&mut self) -> io::Result<Vec<Open>> {
+        let (mut notes, mut found) = (Vec::new(), Vec::new());
+        self.operations.seek(SeekFrom::Start(0))?;
+        self.operations.read_to_end(&mut notes)?;
+        for (slot, note) in notes.chunks(SLOT).enumerate() {
+            if let Ok((seq, open)) = postcard::from_bytes::<(u64, Open)>(note)
+                && (1..=self.head.seq).contains(&seq)
+                && open.id != self.ended
+            {
+                self.slots.insert(open.id.clone(), slot);
+                found.push(open);
+            } else {
+                // Free; or a crash came before the intent was written, so that nothing was done, or right after the outcome.
+                self.operations.write_all_at(&[0], (slot * SLOT) as u64)?;
             }
         }
         Ok(found)
@@ -302,6 +303,12 @@ fn ended(line: &[u8]) -> Option<&str> {
     let (_, rest) = std::str::from_utf8(line).ok()?.split_once(r#","phase":""#)?;
     let (phase, rest) = rest.split_once('"')?;
     rest.strip_prefix(r#","id":""#)?.split('"').next().filter(|_| phase != Phase::Intent.name())
+}
+
+fn open_note(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options.open(path).map_err(at(path))
 }
 
 /// Says where it went wrong.
@@ -438,15 +445,17 @@ mod tests {
         let mut audit = Audit::open(&config).unwrap();
         let (a, b) = (open_operation("a"), open_operation("b"));
         let left = || {
-            let audit = Audit::open(&config).unwrap();
+            let mut audit = Audit::open(&config).unwrap();
             audit.left_open().unwrap().into_iter().map(|open| open.id).collect::<Vec<_>>()
         };
         // b is remembered, and its intent not yet written
         audit.begin(&a).unwrap();
-        let path = config.state.join("operations/b");
-        podsec_sys::file::replace(&path, &postcard::to_stdvec(&(2_u64, &b)).unwrap(), 0o600).unwrap();
+        let notes = open_note(&config.state.join("audit.open")).unwrap();
+        notes.write_all_at(&postcard::to_stdvec(&(2_u64, &b)).unwrap(), SLOT as u64).unwrap();
         assert_eq!(left(), ["a"]);
-        assert!(!path.exists());
+        // it does not come back when others have had that number
+        audit.append(&b.record(Phase::Recovered)).unwrap();
+        assert_eq!(left(), ["a"]);
         // a moves to a worker with shorter numbers
         let short = |worker| Open { worker, ..a.clone() };
         audit.moved(&short((4_000_000, u64::MAX))).unwrap();
@@ -454,10 +463,16 @@ mod tests {
         assert_eq!(left(), ["a"]);
         assert_eq!(audit.left_open().unwrap()[0].worker, (1, 1));
         // the outcome of a is written, and a not yet forgotten
-        let remembered = std::fs::read(config.state.join("operations/a")).unwrap();
+        let mut remembered = [0; SLOT];
+        assert!(notes.read_at(&mut remembered, 0).unwrap() > 100);
         audit.end(&a, &a.record(Phase::Done)).unwrap();
-        podsec_sys::file::replace(&config.state.join("operations/a"), &remembered, 0o600).unwrap();
+        notes.write_all_at(&remembered, 0).unwrap();
         assert!(left().is_empty());
+        // slots are used again, the lowest first
+        audit.begin(&b).unwrap();
+        audit.begin(&a).unwrap();
+        assert_eq!(left(), ["b", "a"]);
+        assert!(notes.metadata().unwrap().len() < 2 * SLOT as u64);
     }
 
     #[test]

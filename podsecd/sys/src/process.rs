@@ -21,6 +21,15 @@ pub fn open(pid: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// This process itself: its number, and held.
+///
+/// # Errors
+/// as [`open`]
+pub fn own() -> io::Result<(i32, OwnedFd)> {
+    let pid = i32::try_from(std::process::id()).map_err(io::Error::other)?;
+    Ok((pid, open(pid)?))
+}
+
 /// pidfd_send_signal(2)
 ///
 /// # Errors
@@ -373,15 +382,6 @@ pub fn reap() {
             unsafe { libc::kill(child, libc::SIGKILL) };
         }
     }
-}
-
-/// Which of the two processes of a fork(2) this is.
-#[derive(Debug)]
-pub enum Fork {
-    /// The new one.
-    Child,
-    /// The old one, with the new one's number.
-    Parent(i32),
 }
 
 /// Starts a program with `channel` as descriptor 0, `/dev/null` as 1, our own 2, an empty environment and default

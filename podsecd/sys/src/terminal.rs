@@ -1,20 +1,46 @@
 //! Pseudo-terminals (pty(7)) and the mode of the caller's own.
 
-use nix::pty::{PtyMaster, Winsize};
+use nix::pty::Winsize;
 use nix::sys::termios::{self, SetArg, Termios};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
 
-/// A new terminal: its leader, and its follower opened through the leader (`TIOCGPTPEER`), so that no path that
+/// `/dev` of the mount namespace that this process starts in, held open: after joining another one the path leads
+/// elsewhere, to what somebody else may have mounted there.
+#[derive(Debug)]
+pub struct Devices(OwnedFd);
+
+impl Devices {
+    /// # Errors
+    /// open(2)
+    pub fn open() -> io::Result<Self> {
+        Ok(Self(File::open("/dev")?.into()))
+    }
+}
+
+/// As [`open_in`] the `/dev` of this process's own mount namespace.
+///
+/// # Errors
+/// as there
+pub fn open(rows: u16, columns: u16) -> io::Result<(OwnedFd, OwnedFd)> {
+    open_in(&Devices::open()?, rows, columns)
+}
+
+/// A new terminal (pts(4)): its leader, and its follower opened through the leader (`TIOCGPTPEER`), so that no path that
 /// somebody else may have mounted over is walked (CVE-2025-52565).
 ///
 /// # Errors
-/// posix_openpt(3), ioctl_tty(2)
-pub fn open(rows: u16, columns: u16) -> io::Result<(OwnedFd, OwnedFd)> {
-    use nix::fcntl::OFlag;
-    let leader: PtyMaster = nix::pty::posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)?;
-    nix::pty::unlockpt(&leader)?;
+/// open(2), ioctl_tty(2)
+pub fn open_in(devices: &Devices, rows: u16, columns: u16) -> io::Result<(OwnedFd, OwnedFd)> {
+    use nix::fcntl::{OFlag, openat};
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let leader = openat(&devices.0, "ptmx", flags, nix::sys::stat::Mode::empty())?;
+    let unlocked: libc::c_int = 0;
+    // SAFETY: TIOCSPTLCK reads one int.
+    if unsafe { libc::ioctl(leader.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlocked) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
     // SAFETY: TIOCGPTPEER takes open(2) flags and returns a descriptor.
     let fd = unsafe { libc::ioctl(leader.as_raw_fd(), libc::TIOCGPTPEER, flags.bits()) };
     if fd < 0 {
@@ -23,7 +49,7 @@ pub fn open(rows: u16, columns: u16) -> io::Result<(OwnedFd, OwnedFd)> {
     // SAFETY: the kernel just made it for us.
     let follower = unsafe { OwnedFd::from_raw_fd(fd) };
     resize(&leader, rows, columns)?;
-    Ok((leader.into(), follower))
+    Ok((leader, follower))
 }
 
 /// `TIOCSWINSZ`: the kernel tells the foreground job by SIGWINCH.

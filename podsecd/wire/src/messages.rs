@@ -5,7 +5,7 @@
 //! front ◀─ Answer / Refused ── gate    gate: what it knows itself, or no
 //!                      gate ── Check ──▶ worker   is he still a member? (account database)
 //!                      gate ◀─ Checked ─ worker
-//!                      gate: audit the intent
+//!                      gate: audit the intent     worker: make ready, inside if that is where the job is
 //! front ◀─ Accepted + fd ── gate ── Go + fds ──▶ worker
 //! front ◀════════ Reply … ════════ worker         directly, over that fd
 //!                      gate ◀─ Finished ─ worker  gate: audit the outcome
@@ -38,6 +38,8 @@ pub enum ToFront {
     Accepted {
         /// Of the request.
         id: u32,
+        /// What the gate itself can answer before the worker does: [`Reply::Entering`].
+        first: Option<Reply>,
     },
     /// No.
     Refused {
@@ -105,7 +107,7 @@ pub enum ToWorker {
     /// Before there is a question: load what looking people up takes.
     WarmUp,
     /// Does the account database of this moment still give this uid one of these roles? The worker has no
-    /// descriptor and no operation yet, so it can't act before the answer is in.
+    /// descriptor and no operation yet, so it cannot do anything of the caller's before the answer is in.
     Check {
         /// Of the peer.
         uid: u32,
@@ -113,6 +115,10 @@ pub enum ToWorker {
         roles: Roles,
         /// Name of the administrators' group.
         administrators: String,
+        /// For which the worker makes ready, once he is found to be a member and while the gate records the intent.
+        method: Method,
+        /// `None` where the host has no cluster user.
+        place: Option<Place>,
     },
     /// Do it. Descriptors: the reply channel, and for a session the session's channel.
     Go(Box<Job>),
@@ -127,14 +133,19 @@ pub struct Job {
     pub id: String,
     /// What to do; its row in the table says with which capabilities.
     pub operation: Operation,
-    /// Whose namespaces; `None` where the host has no such account.
-    pub cluster_user: Option<ClusterUser>,
-    /// State directory of podsec-u7s.
-    pub namespace_state: PathBuf,
     /// The audit's file.
     pub audit: PathBuf,
-    /// For sessions.
-    pub session: Option<SessionJob>,
+    /// Seconds between SIGHUP and SIGKILL for a session whose client has gone.
+    pub hangup_grace: u64,
+}
+
+/// Whose namespaces, and where they are found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Owns them.
+    pub user: ClusterUser,
+    /// State directory of podsec-u7s.
+    pub state: PathBuf,
 }
 
 /// The cluster user, as `/etc/passwd` and `/etc/group` have him now.
@@ -152,17 +163,6 @@ pub struct ClusterUser {
     pub home: PathBuf,
     /// Login shell.
     pub shell: PathBuf,
-}
-
-/// What a session's worker must know beside.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SessionJob {
-    /// For the caller to fetch it with.
-    pub ticket: [u8; 32],
-    /// Where.
-    pub attach: PathBuf,
-    /// Seconds between SIGHUP and SIGKILL.
-    pub hangup_grace: u64,
 }
 
 /// worker → gate

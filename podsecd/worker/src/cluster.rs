@@ -11,23 +11,16 @@ use podsec_sys::credentials::Account;
 use podsec_sys::file::{FileError, is_owned_by, read_small};
 use podsec_sys::namespace::{self, Kind, Namespace};
 use podsec_sys::nix;
-use podsec_sys::process::{self, Facts};
+use podsec_sys::process::{self, Facts, Proc};
+use podsec_sys::terminal::Devices;
 use podsec_u7s::rootlesskit::{Pid, StateDir};
-use podsec_wire::messages::{ClusterUser, Job, Step};
+use podsec_wire::messages::{ClusterUser, Place, Step};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Longest pid file: rootlesskit writes seven digits at most, and no newline.
 const PID_FILE: usize = 32;
-
-/// Who to become.
-///
-/// # Errors
-/// [`Reason::NoClusterUser`]
-pub fn user(job: &Job) -> Result<&ClusterUser, Failure> {
-    Ok(job.cluster_user.as_ref().ok_or(Reason::NoClusterUser)?)
-}
 
 /// His credentials.
 pub fn account(user: &ClusterUser) -> Account {
@@ -167,29 +160,48 @@ impl Target {
     }
 }
 
-/// The whole way in, up to being inside: shared by everything that enters.
+/// What a process inside has of the two worlds: whose namespaces these are, and what of the host was opened before they
+/// were joined, since whatever is mounted over those places inside is the cluster user's.
+#[derive(Debug)]
+pub struct Inside {
+    /// The process whose namespaces these are.
+    pub target: Target,
+    /// The host's `/proc`.
+    pub proc: Proc,
+    /// The host's `/dev`.
+    pub devices: Devices,
+}
+
+impl Inside {
+    /// The whole way in.
+    ///
+    /// # Errors
+    /// [`Failure`]; the report has the step
+    pub fn enter(place: &Place, host: &Host, report: &mut Report) -> Result<Self, Failure> {
+        let bug = |error| Failure::new(Reason::Bug, error);
+        let (proc, devices) = (Proc::open().map_err(bug)?, Devices::open().map_err(bug)?);
+        report.step(Step::Find);
+        let target = find(place)?;
+        report.step(Step::Cgroup);
+        target.join_cgroup(place.user.uid, report)?;
+        report.step(Step::Become);
+        become_user(&place.user)?;
+        process::leave_keyring();
+        report.step(Step::Judge);
+        let found = target.judge(place.user.uid, host)?;
+        report.step(Step::Join);
+        target.join(&found)?;
+        Ok(Self { target, proc, devices })
+    }
+}
+
+/// [`Target::find`], with the cluster user's groups from here on.
 ///
 /// # Errors
-/// [`Failure`]; the report has the step
-pub fn enter(
-    job: &Job,
-    report: &mut Report,
-    before: impl FnOnce() -> Result<(), Failure>,
-) -> Result<Target, Failure> {
-    let user = user(job)?;
-    account(user).take_groups().map_err(|error| Failure::new(Reason::Bug, error))?;
-    report.step(Step::Find);
-    let target = Target::find(&StateDir::new(&job.namespace_state), user.uid)?;
-    report.step(Step::Cgroup);
-    target.join_cgroup(user.uid, report)?;
-    report.step(Step::Become);
-    become_user(user)?;
-    report.step(Step::Judge);
-    let found = target.judge(user.uid, &report.host)?;
-    before()?;
-    report.step(Step::Join);
-    target.join(&found)?;
-    Ok(target)
+/// as there
+pub fn find(place: &Place) -> Result<Target, Failure> {
+    account(&place.user).take_groups().map_err(|error| Failure::new(Reason::Bug, error))?;
+    Target::find(&StateDir::new(&place.state), place.user.uid)
 }
 
 fn read_pid(path: &Path, owner: u32) -> Result<Option<Pid>, Failure> {

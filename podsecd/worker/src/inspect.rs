@@ -1,6 +1,6 @@
 //! The state of the rootless namespaces. That they are down is an answer here, not a failure.
 
-use crate::cluster::{self, Target};
+use crate::cluster::{self, Host};
 use crate::{Failure, Report, ports};
 use podsec_policy::reason::Reason;
 use podsec_sys::namespace::{self, Kind};
@@ -8,25 +8,23 @@ use podsec_sys::nix::ifaddrs::getifaddrs;
 use podsec_sys::nix::sys::socket::{SockaddrLike as _, SockaddrStorage};
 use podsec_sys::process::Facts;
 use podsec_u7s::rootlesskit::StateDir;
-use podsec_wire::messages::{Inspection, Job, Reply, State, Step};
+use podsec_wire::messages::{Inspection, Place, Reply, State, Step};
 use std::net::IpAddr;
 
 /// Looks, as the cluster user, at everything that can be seen without entering; then enters the network namespace for
 /// its addresses.
-pub fn run(job: &Job, report: &mut Report) -> Result<Reply, Failure> {
-    let user = cluster::user(job)?;
-    let uid = user.uid;
-    let state = StateDir::new(&job.namespace_state);
-    cluster::account(user).take_groups().map_err(|error| Failure::new(Reason::Bug, error))?;
+pub fn run(place: &Place, host: &Host, report: &mut Report) -> Result<Reply, Failure> {
+    let (user, uid) = (&place.user, place.user.uid);
+    let state = StateDir::new(&place.state);
     report.step(Step::Find);
-    let target = Target::find(&state, uid);
+    let target = cluster::find(place);
     report.step(Step::Become);
     cluster::become_user(user)?;
     let mut inspection = Inspection { user: user.name.clone(), uid, ..Inspection::default() };
     report.step(Step::Judge);
     let found = target.and_then(|target| {
         inspection.child_pid = u32::try_from(target.pid).unwrap_or(0);
-        let found = target.judge(uid, &report.host)?;
+        let found = target.judge(uid, host)?;
         Ok((target, found))
     });
     report.waiting(Step::Api);

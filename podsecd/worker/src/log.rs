@@ -5,6 +5,7 @@ use crate::{Failure, Report};
 use podsec_policy::audit::{self, Filter, Head, LinkError, Record};
 use podsec_policy::reason::Reason;
 use podsec_sys::process::wait_readable;
+use podsec_wire::Channel;
 use podsec_wire::messages::{Job, Reply, Step};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -57,20 +58,20 @@ fn passing(line: &[u8], filter: &Filter) -> Option<String> {
     filter.passes(&record).then(|| text.to_owned())
 }
 
-fn send(report: &Report, record: String) -> Result<(), Failure> {
+fn send(front: &Channel, record: String) -> Result<(), Failure> {
     // Waits when the reader does; a reader that is gone ends this.
-    report.front.send(&Reply::Record(record), &[]).map_err(|_| Reason::NotAttached.into())
+    front.send(&Reply::Record(record), &[]).map_err(|_| Reason::NotAttached.into())
 }
 
 /// `AuditQuery`
-pub fn query(job: &Job, filter: &Filter, report: &mut Report) -> Result<Reply, Failure> {
+pub fn query(job: &Job, filter: &Filter, front: &Channel, report: &mut Report) -> Result<Reply, Failure> {
     report.waiting(Step::Read);
-    read_all(&job.audit, filter, report)?;
+    read_all(&job.audit, filter, front)?;
     Ok(Reply::End)
 }
 
 /// Sends what is there, and gives the number of the last record that was looked at.
-fn read_all(current: &Path, filter: &Filter, report: &Report) -> Result<u64, Failure> {
+fn read_all(current: &Path, filter: &Filter, front: &Channel) -> Result<u64, Failure> {
     let (mut newest, mut seen) = (VecDeque::new(), 0);
     let last = filter.last.and_then(|last| usize::try_from(last).ok()).filter(|&last| last > 0);
     for path in files(current)? {
@@ -79,7 +80,7 @@ fn read_all(current: &Path, filter: &Filter, report: &Report) -> Result<u64, Fai
             seen = audit::link(&line).map_or(seen, |(head, _)| head.seq);
             let Some(record) = passing(&line, filter) else { continue };
             let Some(last) = last else {
-                send(report, record)?;
+                send(front, record)?;
                 continue;
             };
             if newest.len() == last {
@@ -88,19 +89,19 @@ fn read_all(current: &Path, filter: &Filter, report: &Report) -> Result<u64, Fai
             newest.push_back(record);
         }
     }
-    newest.into_iter().try_for_each(|record| send(report, record))?;
+    newest.into_iter().try_for_each(|record| send(front, record))?;
     Ok(seen)
 }
 
 /// `AuditFollow`: until the reader stops.
-pub fn follow(job: &Job, filter: &Filter, report: &mut Report) -> Result<Reply, Failure> {
+pub fn follow(job: &Job, filter: &Filter, front: &Channel, report: &mut Report) -> Result<Reply, Failure> {
     report.waiting(Step::Read);
     let mut tail = Tail::open(&job.audit)?;
     // Opened before the past is read, so nothing in between is missed; numbers tell what was shown already.
-    tail.seen = read_all(&job.audit, filter, report)?;
-    while !wait_readable(&[report.front.as_fd()], Some(LOOK)).map_err(io(&job.audit))? {
+    tail.seen = read_all(&job.audit, filter, front)?;
+    while !wait_readable(&[front.as_fd()], Some(LOOK)).map_err(io(&job.audit))? {
         let there = std::fs::metadata(&job.audit).map(|there| there.ino());
-        tail.send_new(&job.audit, filter, report)?;
+        tail.send_new(&job.audit, filter, front)?;
         let ours = tail.file.metadata().map_err(io(&job.audit))?.ino();
         if there.is_ok_and(|there| there != ours) {
             // Rotated, and the old file was read to its end just now.
@@ -124,7 +125,7 @@ impl Tail {
         Ok(Self { file, position: 0, line: Vec::new(), seen: 0 })
     }
 
-    fn send_new(&mut self, path: &Path, filter: &Filter, report: &Report) -> Result<(), Failure> {
+    fn send_new(&mut self, path: &Path, filter: &Filter, front: &Channel) -> Result<(), Failure> {
         let mut reader = BufReader::new(&self.file);
         reader.seek(SeekFrom::Start(self.position)).map_err(io(path))?;
         loop {
@@ -142,7 +143,7 @@ impl Tail {
             }
             self.seen = head.seq;
             if let Some(record) = passing(line, filter) {
-                send(report, record)?;
+                send(front, record)?;
             }
         }
     }

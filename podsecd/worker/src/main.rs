@@ -1,9 +1,9 @@
 //! podsecd-worker: carries out one permitted operation and ends.
 //!
-//! Started by the gate and kept waiting. First it is asked whether the caller still is a member of what his role
-//! hangs on ([`member`]); it holds no operation and no descriptor then. After that comes the job: the worker gives
-//! up every capability but those of the job's row in the table, and does it ([`session`], [`inspect`], [`ports`],
-//! [`log`]). One process, one thread, one job.
+//! Started by the gate and kept waiting, beside a process that has gone into the namespaces already ([`standby`]). First
+//! it is asked whether the caller still is a member of what his role hangs on ([`member`]); it holds no operation and
+//! no descriptor then. After that comes the job: the worker gives up every capability but those of the job's row in the
+//! table, and does it ([`session`], [`inspect`], [`ports`], [`log`]). One process, one thread, one job.
 //!
 //! Must not: decide who may do what; run a shell; touch what the cluster user owns before it has become him
 //! ([`cluster`]).
@@ -17,14 +17,16 @@ mod member;
 mod ports;
 mod session;
 
+use cluster::{Host, Inside};
 use podsec_policy::Operation;
+use podsec_policy::operation::Method;
 use podsec_policy::reason::Reason;
 use podsec_policy::rules::{self, By, Capability};
 use podsec_sys::credentials::{Cap, keep_only};
 use podsec_sys::process;
-use podsec_wire::messages::{FromWorker, Job, Outcome, Reply, Step, ToWorker};
+use podsec_wire::messages::{FromWorker, Outcome, Reply, Step, ToWorker};
 use podsec_wire::{Channel, WireError};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -48,9 +50,11 @@ fn main() -> ExitCode {
 fn run() -> Result<(), WireError> {
     process::forbid_inspection()?;
     process::usual_priority()?;
+    // As a session's program is to have them. Here, because it takes long, and nothing changes them later.
+    process::default_signals()?;
     let gate = Channel::from(process::take_stdin());
     process::close_on_exec_from(3)?;
-    let host = cluster::Host::look();
+    let host = Host::look();
     // The gate ended, or had no use for this worker.
     let Some((mut question, _)) = gate.receive::<ToWorker>()? else { return Ok(()) };
     if matches!(question, ToWorker::WarmUp) {
@@ -59,17 +63,59 @@ fn run() -> Result<(), WireError> {
         let Some((next, _)) = gate.receive::<ToWorker>()? else { return Ok(()) };
         question = next;
     }
-    let ToWorker::Check { uid, roles, administrators } = question else { return Ok(()) };
-    gate.send(&FromWorker::Checked(member::check(uid, roles, &administrators)), &[])?;
-    let Some((ToWorker::Go(job), descriptors)) = gate.receive::<ToWorker>()? else { return Ok(()) };
-    work(gate, host, *job, descriptors)
+    let ToWorker::Check { uid, roles, administrators, method, place } = question else { return Ok(()) };
+    let verdict = member::check(uid, roles, &administrators);
+    gate.send(&FromWorker::Checked(verdict), &[])?;
+    if verdict.is_err() {
+        return Ok(());
+    }
+    let mut report = Report { gate, step: Step::Confine };
+    // While the gate records the intent: nothing of the caller's is known yet. What goes wrong is told after that.
+    let inside = confine(method).and_then(|()| {
+        let place = place.as_ref().filter(|_| method == Method::Enter);
+        place.map(|place| Inside::enter(place, &host, &mut report)).transpose()
+    });
+    let Some((ToWorker::Go(job), descriptors)) = report.gate.receive::<ToWorker>()? else { return Ok(()) };
+    let mut descriptors = descriptors.into_iter().map(Channel::from);
+    let Some(front) = descriptors.next() else { return Ok(()) };
+    let place = place.as_ref().ok_or(Reason::NoClusterUser);
+    let result = inside.and_then(|inside| match (&job.operation, inside, descriptors.next()) {
+        (operation, ..) if operation.method() != method => Err(Reason::Bug.into()),
+        (Operation::Enter(enter), Some(inside), Some(client)) => {
+            session::run(&job, enter, place?, inside, &front, client, &mut report).map(|()| None)
+        }
+        (Operation::Inspect, None, None) => inspect::run(place?, &host, &mut report).map(Some),
+        (Operation::ListPorts, None, None) => ports::list(place?, &mut report).map(Some),
+        (Operation::AddPort(change), None, None) => ports::add(place?, *change, &mut report).map(Some),
+        (Operation::RemovePort(change), None, None) => ports::remove(place?, *change, &mut report).map(Some),
+        (Operation::AuditQuery(filter), None, None) => {
+            log::query(&job, filter, &front, &mut report).map(Some)
+        }
+        (Operation::AuditFollow(filter), None, None) => {
+            log::follow(&job, filter, &front, &mut report).map(Some)
+        }
+        (Operation::AuditVerify, None, None) => log::verify(&job, &mut report).map(Some),
+        (Operation::Enter(_), None, _) => Err(Reason::NoClusterUser.into()),
+        _ => Err(Failure::from(Reason::Bug)),
+    });
+    let reply = match result {
+        // A session speaks for itself.
+        Ok(None) => return Ok(()),
+        Ok(Some(reply)) => {
+            report.finish(Ok(()), None);
+            reply
+        }
+        Err(Failure { reason, detail }) => {
+            report.finish(Err(reason), None);
+            Reply::Failed { reason, detail }
+        }
+    };
+    front.send(&reply, &[])
 }
 
-/// The way back to the gate (steps and outcome) and to the front (replies), and where this started.
+/// The way back to the gate, for steps and the outcome.
 struct Report {
     gate: Channel,
-    front: Channel,
-    host: cluster::Host,
     step: Step,
 }
 
@@ -99,20 +145,19 @@ impl Report {
         self.step = step;
     }
 
+    /// Tells the gate which process this is now.
+    fn moved(&self) -> std::io::Result<()> {
+        let (pid, process) = process::own()?;
+        // A gate that is gone does not matter to a session.
+        let _ = self.gate.send(&FromWorker::Moved { pid }, &[process.as_fd()]);
+        Ok(())
+    }
+
     /// As [`Report::step`], and the gate knows it too, for a step that waits for others and may be where the worker is
     /// lost.
     fn waiting(&mut self, step: Step) {
         self.step(step);
         let _ = self.gate.send(&FromWorker::Step(step), &[]);
-    }
-
-    /// Tells the gate which process this is now.
-    fn moved(&self) -> std::io::Result<()> {
-        let pid = i32::try_from(std::process::id()).map_err(std::io::Error::other)?;
-        let process = process::open(pid)?;
-        // A gate that is gone does not matter to a session.
-        let _ = self.gate.send(&FromWorker::Moved { pid }, &[process.as_fd()]);
-        Ok(())
     }
 
     /// The outcome goes into the audit before the caller hears of it. A gate that is gone has left the intent open,
@@ -125,42 +170,9 @@ impl Report {
     }
 }
 
-fn work(gate: Channel, host: cluster::Host, job: Job, descriptors: Vec<OwnedFd>) -> Result<(), WireError> {
-    let mut descriptors = descriptors.into_iter();
-    let Some(front) = descriptors.next() else { return Ok(()) };
-    let mut report = Report { gate, front: front.into(), host, step: Step::Confine };
-    let client = descriptors.next().map(Channel::from);
-    let result = confine(&job.operation).and_then(|()| match (&job.operation, client) {
-        (Operation::Enter(enter), Some(client)) => {
-            session::run(&job, enter, client, &mut report).map(|()| None)
-        }
-        (Operation::Inspect, None) => inspect::run(&job, &mut report).map(Some),
-        (Operation::ListPorts, None) => ports::list(&job, &mut report).map(Some),
-        (Operation::AddPort(change), None) => ports::add(&job, *change, &mut report).map(Some),
-        (Operation::RemovePort(change), None) => ports::remove(&job, *change, &mut report).map(Some),
-        (Operation::AuditQuery(filter), None) => log::query(&job, filter, &mut report).map(Some),
-        (Operation::AuditFollow(filter), None) => log::follow(&job, filter, &mut report).map(Some),
-        (Operation::AuditVerify, None) => log::verify(&job, &mut report).map(Some),
-        _ => Err(Failure::from(Reason::Bug)),
-    });
-    let reply = match result {
-        // A session speaks for itself.
-        Ok(None) => return Ok(()),
-        Ok(Some(reply)) => {
-            report.finish(Ok(()), None);
-            reply
-        }
-        Err(Failure { reason, detail }) => {
-            report.finish(Err(reason), None);
-            Reply::Failed { reason, detail }
-        }
-    };
-    report.front.send(&reply, &[])
-}
-
 /// Down to the capabilities of this operation's row.
-fn confine(operation: &Operation) -> Result<(), Failure> {
-    let Some(By::Worker(row)) = rules::rule(operation.method()).map(|rule| rule.by) else {
+fn confine(method: Method) -> Result<(), Failure> {
+    let Some(By::Worker(row)) = rules::rule(method).map(|rule| rule.by) else {
         return Err(Reason::Bug.into());
     };
     let keep: Vec<Cap> = row

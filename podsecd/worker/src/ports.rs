@@ -7,17 +7,16 @@ use podsec_policy::reason::Reason;
 use podsec_u7s::ports::{self, Outcome, PortsError, Store};
 use podsec_u7s::rootlesskit::StateDir;
 use podsec_u7s::rootlesskit::api::ApiError;
-use podsec_wire::messages::{ClusterUser, Job, Reply, Step};
+use podsec_wire::messages::{ClusterUser, Place, Reply, Step};
 
 fn become_cluster_user<'a>(
-    job: &'a Job,
+    Place { user, state }: &'a Place,
     report: &mut Report,
 ) -> Result<(StateDir, &'a ClusterUser), Failure> {
-    let user = cluster::user(job)?;
     report.step(Step::Become);
     cluster::become_user(user)?;
     report.waiting(Step::Api);
-    Ok((StateDir::new(&job.namespace_state), user))
+    Ok((StateDir::new(state), user))
 }
 
 fn failure(error: PortsError) -> Failure {
@@ -41,14 +40,14 @@ pub fn listing(state: &StateDir, user: &ClusterUser) -> Result<Listing, Failure>
 }
 
 /// `ListPorts`
-pub fn list(job: &Job, report: &mut Report) -> Result<Reply, Failure> {
-    let (state, user) = become_cluster_user(job, report)?;
+pub fn list(place: &Place, report: &mut Report) -> Result<Reply, Failure> {
+    let (state, user) = become_cluster_user(place, report)?;
     listing(&state, user).map(Reply::Ports)
 }
 
 /// `AddPort`
-pub fn add(job: &Job, change: PortChange, report: &mut Report) -> Result<Reply, Failure> {
-    let (state, user) = become_cluster_user(job, report)?;
+pub fn add(place: &Place, change: PortChange, report: &mut Report) -> Result<Reply, Failure> {
+    let (state, user) = become_cluster_user(place, report)?;
     let there = listing(&state, user)?.into_iter().find(|(spec, ..)| *spec == change.port);
     if let Some((_, true, true)) = there {
         return Ok(Reply::Changed(false));
@@ -62,8 +61,8 @@ pub fn add(job: &Job, change: PortChange, report: &mut Report) -> Result<Reply, 
 }
 
 /// `RemovePort`
-pub fn remove(job: &Job, change: PortChange, report: &mut Report) -> Result<Reply, Failure> {
-    let (state, user) = become_cluster_user(job, report)?;
+pub fn remove(place: &Place, change: PortChange, report: &mut Report) -> Result<Reply, Failure> {
+    let (state, user) = become_cluster_user(place, report)?;
     if change.dry_run {
         let there = listing(&state, user)?.into_iter().any(|(spec, ..)| spec == change.port);
         return Ok(Reply::Changed(there));

@@ -3,9 +3,9 @@
 //! The bytes of the session pass through nobody: the program has the client's own descriptors, or a terminal whose
 //! leader the client holds. What is left here is to wait for the program and for the client.
 
-use crate::cluster::{self, Target};
+use crate::cluster::{Inside, Target};
 use crate::{Failure, Report};
-use podsec_policy::enter::{Enter, Program};
+use podsec_policy::enter::{Enter, Program, Window};
 use podsec_policy::reason::Reason;
 use podsec_sys::nix;
 use podsec_sys::nix::fcntl::OFlag;
@@ -15,7 +15,7 @@ use podsec_sys::nix::unistd::{Pid, chdir, execve, getcwd, setsid};
 use podsec_sys::process::{self, Ended, Proc};
 use podsec_sys::terminal;
 use podsec_wire::Channel;
-use podsec_wire::messages::{ClusterUser, Job, Reply, SessionJob, Step};
+use podsec_wire::messages::{Job, Place, Reply, Step};
 use podsec_wire::session::{self, Exit, FromClient, ToClient};
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -36,34 +36,28 @@ enum Stdio {
 
 /// Runs a session from beginning to end. What goes wrong before the client can be told over the session itself is a
 /// [`Failure`] for the front.
-pub fn run(job: &Job, enter: &Enter, client: Channel, report: &mut Report) -> Result<(), Failure> {
-    let Some(SessionJob { ticket, attach, hangup_grace }) = job.session.clone() else {
-        return Err(Reason::Bug.into());
-    };
-    // Fetched while this goes in, since both take their time.
-    let entering = Reply::Entering { ticket, attach, session: job.id.clone() };
-    report.front.send(&entering, &[]).map_err(|_| Reason::NotAttached)?;
-    let proc = Proc::open().map_err(|error| Failure::new(Reason::Bug, error))?;
-    let mut pty = None;
-    // As the cluster user, so that it is his; before joining, so that nothing mounted over /dev inside is used.
-    let target = cluster::enter(job, report, || {
-        process::leave_keyring();
-        if let Some(window) = enter.terminal() {
-            let made = terminal::open(window.rows(), window.columns());
-            pty =
-                Some(made.map_err(|error| Failure::new(Reason::Terminal, format!("no terminal: {error}")))?);
-        }
-        Ok(())
-    })?;
+pub fn run(
+    job: &Job,
+    enter: &Enter,
+    place: &Place,
+    Inside { target, proc, devices }: Inside,
+    front: &Channel,
+    client: Channel,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let no_terminal = |error| Failure::new(Reason::Terminal, format!("no terminal: {error}"));
+    let open = |window: Window| terminal::open_in(&devices, window.rows(), window.columns());
+    let pty = enter.terminal().map(open).transpose().map_err(no_terminal)?;
     // A client that has fetched it need not wait for this.
-    let _ = report.front.send(&Reply::End, &[]);
+    let _ = front.send(&Reply::End, &[]);
 
+    let image = Image::new(enter, place)?;
     let started =
-        attend(&client, pty, report).and_then(|stdio| start(enter, &target, job, stdio, &client, report));
-    drop(target);
+        attend(&client, pty, report).and_then(|stdio| start(&image, &target, stdio, &client, report));
+    drop((target, devices));
     match started {
         Ok(child) => {
-            let exit = supervise(child, &client, &proc, Duration::from_secs(hangup_grace));
+            let exit = supervise(child, &client, &proc, Duration::from_secs(job.hangup_grace));
             // The client first: that something was done is in the record since before it was done, and how it ended
             // goes there whether or not anybody waits.
             let _ = client.send(&ToClient::Exited(exit), &[]);
@@ -129,7 +123,7 @@ struct Image {
 }
 
 impl Image {
-    fn new(enter: &Enter, user: &ClusterUser, job: &Job) -> Result<Self, Failure> {
+    fn new(enter: &Enter, Place { user, state }: &Place) -> Result<Self, Failure> {
         let (program, argv) = match enter.program() {
             Program::Command(argv) => (argv.first().cloned().unwrap_or_default(), argv.clone()),
             Program::LoginShell => {
@@ -145,7 +139,7 @@ impl Image {
             PATH.split(':').map(|directory| [directory.as_bytes(), b"/", &program].concat()).collect()
         };
         let home = user.home.as_os_str().as_bytes();
-        let state = job.namespace_state.join("rootlesskit");
+        let state = state.join("rootlesskit");
         let mut environment = vec![
             [b"HOME=", home].concat(),
             format!("USER={}", user.name).into_bytes(),
@@ -180,31 +174,28 @@ fn login_shell(shell: &Path) -> &Path {
 /// Starts the program and tells the client. Nothing here asks NSS or a locale: those would load libraries from a file
 /// system that is the cluster user's (CVE-2019-14271).
 fn start(
-    enter: &Enter,
+    image: &Image,
     target: &Target,
-    job: &Job,
     stdio: Stdio,
     client: &Channel,
     report: &mut Report,
 ) -> Result<i32, Failure> {
     report.waiting(Step::Start);
-    let image = Image::new(enter, cluster::user(job)?, job)?;
     let mut stdio = stdio;
     if let Stdio::Terminal { leader, .. } = &mut stdio {
         let leader = leader.take().ok_or(Reason::Bug)?;
         client.send(&ToClient::Terminal, &[leader.as_fd()]).map_err(|_| Reason::NotAttached)?;
         // Dropped here: once the client's copy is gone, the kernel itself hangs the terminal up.
     }
-    let own = i32::try_from(std::process::id()).map_err(|_| Reason::Bug)?;
-    let supervisor = process::open(own).map_err(|error| Failure::new(Reason::Resources, error))?;
+    let (_, supervisor) = process::own().map_err(|error| Failure::new(Reason::Resources, error))?;
     let mut failed = None;
     // In a joined pid namespace only children live, so there is always this one new process.
-    let mut child = || failed = Some(become_program(&image, &stdio, &supervisor));
+    let mut child = || failed = Some(become_program(image, &stdio, &supervisor));
     let child = process::spawn(&mut child).map_err(|error| target.explain_fork(&error))?;
     drop((stdio, supervisor));
     if let Some((at, error)) = failed {
         wait(child);
-        return Err(explain(at, error, &image));
+        return Err(explain(at, error, image));
     }
     let _ = client.send(&ToClient::Started, &[]);
     report.waiting(Step::Run);
@@ -239,7 +230,6 @@ fn explain(at: At, error: nix::Error, image: &Image) -> Failure {
 /// In the child, up to exec; returns only what went wrong.
 fn become_program(image: &Image, stdio: &Stdio, supervisor: &OwnedFd) -> (At, nix::Error) {
     let setup = || {
-        process::default_signals()?;
         // Without its supervisor nobody would end it with its client. Nor would anybody end one that cannot begin, since
         // a directory of the cluster user's may take for ever to enter.
         process::die_with(supervisor)?;

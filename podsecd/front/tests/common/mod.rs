@@ -82,8 +82,13 @@ pub fn answer(gate: &Channel, id: u32, answer: Answer) {
 
 /// Accepts; gives the worker's end of the reply channel.
 pub fn accept(gate: &Channel, id: u32) -> Channel {
+    accept_with(gate, id, None)
+}
+
+/// Accepts, with an answer of the gate's own before the worker's.
+pub fn accept_with(gate: &Channel, id: u32, first: Option<Reply>) -> Channel {
     let (worker, theirs) = Channel::pair().unwrap();
-    gate.send(&ToFront::Accepted { id }, &[theirs.as_fd()]).unwrap();
+    gate.send(&ToFront::Accepted { id, first }, &[theirs.as_fd()]).unwrap();
     worker
 }
 

@@ -22,9 +22,7 @@ use podsec_sys::nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlag
 use podsec_sys::nix::sys::signal::Signal;
 use podsec_sys::nix::sys::signalfd::SignalFd;
 use podsec_sys::{process, socket};
-use podsec_wire::messages::{
-    Answer, FromFront, FromWorker, Job, Outcome, SessionJob, Step, ToFront, ToWorker,
-};
+use podsec_wire::messages::{Answer, FromFront, FromWorker, Job, Outcome, Reply, Step, ToFront, ToWorker};
 use podsec_wire::session::Attached;
 use podsec_wire::{Channel, WireError};
 use std::collections::{BTreeMap, VecDeque};
@@ -169,7 +167,7 @@ impl Gate {
         let signals = process::signals(&[Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
         let gate = Self {
             own: Own::read()?,
-            accounts: Accounts::new(config.accounts.clone()),
+            accounts: Accounts::new(config.accounts.clone(), config.namespace.state.clone()),
             audit: Audit::open(&config.audit)?,
             denials: Denials::new(config.limits.denials_per_minute),
             signals,

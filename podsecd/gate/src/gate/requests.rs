@@ -160,6 +160,8 @@ impl Gate {
             uid: request.uid,
             roles: permit.roles(),
             administrators: self.config.accounts.administrators.clone(),
+            method: permit.operation().method(),
+            place: self.accounts.place(),
         };
         let worker = self.workers.get_mut(&token).ok_or(Reason::Bug)?;
         if worker.child.channel.send(&question, &[]).is_err() {

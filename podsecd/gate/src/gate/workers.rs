@@ -2,6 +2,10 @@
 
 use super::*;
 
+/// For the worker its job and what goes along with it; for the front where the worker will answer, and what can be
+/// answered at once.
+type Begun = (Box<Job>, Vec<Channel>, Channel, Option<Reply>);
+
 impl Gate {
     pub(super) fn hear_worker(&mut self, token: Token) {
         let Some(worker) = self.workers.get(&token) else { return };
@@ -60,29 +64,34 @@ impl Gate {
         let operation = permit.operation();
         let (op, target) = (operation.method().name(), escape(&operation.target()));
         let result = verdict.and_then(|()| front.caller.verdict());
-        let result = result.and_then(|()| self.go(token, worker, request, permit, &front.caller));
-        // A worker lost after its intent was recorded has its outcome in the record too.
-        if let Err(reason) = &result
-            && *reason != Reason::HelperLost
-        {
+        let result = result.and_then(|()| self.begin(token, worker, request, permit, &front.caller));
+        if let Err(reason) = &result {
             self.deny(&front.caller, op, target, *reason);
         }
         self.fronts.insert(front_token, front);
-        match result {
-            Ok(reply) => self.tell_front(front_token, &ToFront::Accepted { id }, &[reply.as_fd()]),
-            Err(reason) => self.tell_front(front_token, &ToFront::Refused { id, reason }, &[]),
+        let (job, given, replies, first) = match result {
+            Ok(begun) => begun,
+            Err(reason) => return self.tell_front(front_token, &ToFront::Refused { id, reason }, &[]),
+        };
+        // First the caller, who has the longer way to where they meet.
+        self.tell_front(front_token, &ToFront::Accepted { id, first }, &[replies.as_fd()]);
+        let given: Vec<_> = given.iter().map(AsFd::as_fd).collect();
+        let sent =
+            self.workers.get(&token).map(|worker| worker.child.channel.send(&ToWorker::Go(job), &given));
+        if matches!(sent, Some(Err(_))) {
+            self.lost(token, Reason::HelperLost);
         }
     }
 
-    /// Records the intent and lets the worker act. Gives the end on which it will answer.
-    pub(super) fn go(
+    /// Records the intent. From here on the worker may act.
+    pub(super) fn begin(
         &mut self,
         token: Token,
         mut worker: Worker,
         request: Request,
         permit: Permit,
         caller: &Caller,
-    ) -> Result<Channel, Reason> {
+    ) -> Result<Begun, Reason> {
         let method = permit.operation().method();
         let id = hex(&process::random::<16>().map_err(|_| Reason::Resources)?);
         let open = Open {
@@ -96,48 +105,38 @@ impl Gate {
             micros: now(),
             worker: worker.child.trace,
         };
-        let (ours, theirs) = Channel::pair().map_err(|_| Reason::Resources)?;
+        let (replies, theirs) = Channel::pair().map_err(|_| Reason::Resources)?;
+        let mut given = vec![theirs];
         let mut session = None;
         if method == Method::Enter {
-            let ticket = process::random::<32>().map_err(|_| Reason::Resources)?;
-            let pair = Channel::pair().map_err(|_| Reason::Resources)?;
+            let secret = process::random::<32>().map_err(|_| Reason::Resources)?;
+            let (client, workers) = Channel::pair().map_err(|_| Reason::Resources)?;
             let caller = caller.try_clone().map_err(|_| Reason::Resources)?;
-            session = Some((ticket, pair, caller));
+            given.push(workers);
+            session =
+                Some((secret, Ticket { worker: token, caller, client, expires: Instant::now() + TICKET }));
         }
         // From here on something may be done, so from here on it is in the record; and not at all otherwise.
         self.audit.begin(&open).map_err(|error| {
             eprintln!("podsecd: the audit cannot be written: {error}");
             if is_starved(&error) { Reason::Resources } else { Reason::AuditUnavailable }
         })?;
-        let attach = self.config.socket.attach.clone();
-        let hangup_grace = self.config.limits.hangup_grace;
-        let job = ToWorker::Go(Box::new(Job {
-            id,
+        let job = Box::new(Job {
+            id: id.clone(),
             operation: permit.into_operation(),
-            cluster_user: self.accounts.cluster_user(),
-            namespace_state: self.config.namespace.state.clone(),
             audit: self.config.audit.path.clone(),
-            session: session.as_ref().map(|&(ticket, ..)| SessionJob { ticket, attach, hangup_grace }),
-        }));
-        let mut descriptors = vec![theirs.as_fd()];
-        if let Some((_, (_, workers), _)) = &session {
-            descriptors.push(workers.as_fd());
-        }
-        if worker.child.channel.send(&job, &descriptors).is_err() {
-            worker.child.kill();
-            self.record_end(&open, Err(Reason::HelperLost), Step::Confine, None);
-            return Err(Reason::HelperLost);
-        }
-        let now = Instant::now();
+            hangup_grace: self.config.limits.hangup_grace,
+        });
         // Reading the audit takes as long as its reader; everything else has its time.
         let reads = matches!(method, Method::AuditQuery | Method::AuditFollow | Method::AuditVerify);
-        worker.deadline = (!reads).then_some(now + OPERATION);
+        worker.deadline = (!reads).then(|| Instant::now() + OPERATION);
         worker.task = Task::Running { request, open, session: session.is_some(), step: Step::Confine };
         self.workers.insert(token, worker);
-        if let Some((ticket, (client, _), caller)) = session {
-            self.tickets.insert(ticket, Ticket { worker: token, caller, client, expires: now + TICKET });
-        }
-        Ok(ours)
+        let first = session.map(|(secret, ticket)| {
+            self.tickets.insert(secret, ticket);
+            Reply::Entering { ticket: secret, attach: self.config.socket.attach.clone(), session: id }
+        });
+        Ok((job, given, replies, first))
     }
 
     pub(super) fn finished(&mut self, token: Token, outcome: Outcome) {
