@@ -35,7 +35,7 @@ impl Own {
         Ok(Self {
             uid_map: facts.read("uid_map")?,
             gid_map: facts.read("gid_map")?,
-            pid_depth: facts.status("NSpid")?.len(),
+            pid_depth: process::pid_depth(&process::own()?.1)?,
         })
     }
 
@@ -43,10 +43,10 @@ impl Own {
     /// container: it shows here as 1000 and must not count as 1000. `/proc/PID/ns/user` would say so directly, but
     /// only to a reader with `CAP_SYS_PTRACE`, which podsecd does not have; the maps and the depth of pid
     /// namespaces are readable by all. An identity map in a pid namespace of its own shows by the depth.
-    fn is_home(&self, facts: &Facts) -> io::Result<bool> {
+    fn is_home(&self, facts: &Facts, process: &OwnedFd) -> io::Result<bool> {
         Ok(facts.read("uid_map")? == self.uid_map
             && facts.read("gid_map")? == self.gid_map
-            && facts.status("NSpid")?.len() == self.pid_depth)
+            && process::pid_depth(process)? == self.pid_depth)
     }
 }
 
@@ -87,11 +87,9 @@ impl Caller {
 
     /// Asks the kernel for all the rest about him who is held.
     pub fn identify(mut self, own: &Own) -> Self {
-        if self.nobody.is_some() {
-            return self;
-        }
+        let Some(process) = self.process.as_ref().filter(|_| self.nobody.is_none()) else { return self };
         let facts = Facts::of(self.peer.pid);
-        let home = own.is_home(&facts);
+        let home = own.is_home(&facts, process);
         self.peer.login_uid = login_uid(&facts);
         // All of the above was about the number; now see whether that still was the caller.
         self.nobody = match home {
