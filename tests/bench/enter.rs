@@ -44,6 +44,14 @@ fn podsecctl(name: &'static str, user: &'static str) -> Way {
     way(name, user, &["/usr/bin/podsecctl", "enter", "--", "true"])
 }
 
+/// As most people's shells have it (pam_env(8), locale.conf(5)), so that programs load a locale when they start: nsenter,
+/// and `true` too, since podsecctl sends the variable along.
+const LANG: &str = "LANG=C.UTF-8";
+
+fn with_lang(name: &'static str, way: &Way) -> Way {
+    Way { name, argv: [&[LANG.to_owned()], &way.argv[..]].concat(), ..way.clone() }
+}
+
 /// Makes sure that each way leads into the namespaces of that process, all of them.
 fn check(ways: &[Way], child: i32) {
     let link = |kind: &str| std::fs::read_link(format!("/proc/{child}/ns/{kind}")).expect(kind);
@@ -121,11 +129,15 @@ pub fn on_throwaway(rounds: usize) -> Vec<Figure> {
         nsenter("sudo nsenter", ALICE, &["/usr/bin/sudo", "-n"], child),
         way("true", ROOT, &["/bin/true"]),
     ];
-    check(&ways[..ways.len() - 1], child);
     let (ways, floor) = ways.split_at(ways.len() - 1);
-    let samples = race(&[ways, floor].concat(), rounds);
+    check(ways, child);
+    let spoken = [with_lang("with LANG: podsecctl", &ways[0]), with_lang("with LANG: nsenter", &ways[2])];
+    let samples = race(&[ways, floor, &spoken].concat(), rounds);
     let mut figures = figures("enter", ways, &samples);
-    figures.push(Figure::new("enter", "/bin/true p50, the floor", "ms", samples[ways.len()].median()));
+    let [floor, podsecctl, nsenter] = &samples[ways.len()..] else { panic!("more ways than these") };
+    figures.push(Figure::new("enter", "/bin/true p50, the floor", "ms", floor.median()));
+    let spoken = Figure::new("enter", "podsecctl enter by alice, with LANG", "ms", podsecctl.median());
+    figures.push(spoken.against("nsenter with LANG", nsenter.median()));
     figures
 }
 

@@ -91,7 +91,7 @@ impl Drop for Helper {
 pub struct Spawner(Helper);
 
 impl Spawner {
-    /// One that is that user, for these commands.
+    /// One that is that user, for these commands. What stands before a program and has a `=` is put into its environment.
     pub fn start(user: &str, commands: &[Vec<String>]) -> Self {
         Self(Helper::start(user, "spawn", &[serde_json::to_string(commands).expect("strings")]))
     }
@@ -108,8 +108,10 @@ fn spawn(arguments: &[String]) {
     let mut commands: Vec<Command> = commands
         .iter()
         .map(|words| {
-            let mut command = Command::new(&words[0]);
-            command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null());
+            let set = words.iter().map_while(|word| word.split_once('='));
+            let (program, rest) = words[set.clone().count()..].split_first().expect("a program");
+            let mut command = Command::new(program);
+            command.envs(set).args(rest).stdin(Stdio::null()).stdout(Stdio::null());
             command
         })
         .collect();
