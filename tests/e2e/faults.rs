@@ -410,6 +410,8 @@ fn audit_is_tampered_with(oracle: &mut Oracle) {
     for _ in 0..6 {
         people::enter(ALICE, &["true"]);
     }
+    // A client hears of the end before it is recorded, and what is recorded under the change would be lost with it.
+    host::wait_for("the last outcome", || oracle.audit().len() == 12);
     let length = fs::read_to_string(LOG).unwrap().lines().count();
     let (at, line) = (length - 6, length as u64 - 5);
     type Change = Box<dyn FnOnce(&mut Vec<String>)>;
