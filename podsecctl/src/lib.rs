@@ -46,22 +46,12 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
         complain(&Failure::Usage("started without even a name for itself".into()), "podsecctl", false);
         return cli::USAGE;
     };
-    if Path::new(name).file_name().is_some_and(|name| name == OLD_NAME) {
+    let old = Path::new(name).file_name().is_some_and(|name| name == OLD_NAME);
+    let plain = if old { Some(arguments.iter().skip(1).cloned().collect()) } else { plain_entry(&arguments) };
+    if let Some(command) = plain {
         let context = Context { socket: socket(None), output: Output::plain() };
-        let command = arguments.into_iter().skip(1).collect();
-        return finish(
-            enter::run(&context, cli::Enter { command, ..cli::Enter::default() }),
-            OLD_NAME,
-            false,
-        );
-    }
-    if let Some(command) = plain_entry(&arguments) {
-        let context = Context { socket: socket(None), output: Output::new(false, cli::Color::Auto) };
-        return finish(
-            enter::run(&context, cli::Enter { command, ..cli::Enter::default() }),
-            "podsecctl",
-            false,
-        );
+        let result = enter::run(&context, cli::Enter { command, ..cli::Enter::default() });
+        return finish(result, if old { OLD_NAME } else { "podsecctl" }, false);
     }
     let json = wants_json(&arguments);
     let cli = match Cli::try_parse_from(arguments) {

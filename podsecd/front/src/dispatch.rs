@@ -91,12 +91,12 @@ impl Front {
             Method::WhoAmI => self.unary::<v1::WhoAmIRequest>(body).await,
             Method::Health => self.unary::<v1::HealthRequest>(body).await,
             Method::Inspect => self.unary::<v1::InspectRequest>(body).await,
-            Method::Enter => self.stream::<v1::EnterRequest>(body, Start::Reply).await,
+            Method::Enter => self.stream::<v1::EnterRequest>(body).await,
             Method::ListPorts => self.unary::<v1::ListPortsRequest>(body).await,
             Method::AddPort => self.unary::<v1::AddPortRequest>(body).await,
             Method::RemovePort => self.unary::<v1::RemovePortRequest>(body).await,
-            Method::AuditQuery => self.stream::<v1::QueryRequest>(body, Start::AtOnce).await,
-            Method::AuditFollow => self.stream::<v1::FollowRequest>(body, Start::AtOnce).await,
+            Method::AuditQuery => self.stream::<v1::QueryRequest>(body).await,
+            Method::AuditFollow => self.stream::<v1::FollowRequest>(body).await,
             Method::AuditVerify => self.unary::<v1::VerifyRequest>(body).await,
         })
     }
@@ -152,23 +152,19 @@ impl Front {
         R::response(outcome).ok_or_else(|| Reason::Bug.into())
     }
 
-    async fn stream<R: Rpc>(&self, body: Incoming, start: Start) -> Response<Body> {
-        match self.messages::<R>(body, start).await {
+    async fn stream<R: Rpc>(&self, body: Incoming) -> Response<Body> {
+        match self.messages::<R>(body).await {
             Ok(messages) => respond::<R>(messages),
             Err(failure) => failure.status(Some(R::METHOD)).into_http(),
         }
     }
 
-    async fn messages<R: Rpc>(&self, body: Incoming, start: Start) -> Result<Messages<R>, Failure> {
+    async fn messages<R: Rpc>(&self, body: Incoming) -> Result<Messages<R>, Failure> {
         let request = self.read::<R>(body).await?;
         let busy = self.activity.begin();
         match self.gate.ask(self.operation(request).await?).await? {
-            Verdict::Accepted(mut replies) => {
-                let first = match start {
-                    Start::AtOnce => None,
-                    Start::Reply => Some(replies.next().await?),
-                };
-                Ok(Messages { first, replies, _busy: busy, rpc: std::marker::PhantomData })
+            Verdict::Accepted(replies) => {
+                Ok(Messages { replies, _busy: busy, rpc: std::marker::PhantomData })
             }
             Verdict::Answer(_) => Err(Reason::Bug.into()),
         }
@@ -293,18 +289,8 @@ fn infallible(result: Result<Response<Body>, Infallible>) -> Response<Body> {
     }
 }
 
-/// When a stream's headers are sent.
-#[derive(Clone, Copy)]
-enum Start {
-    /// The first message may be long in coming.
-    AtOnce,
-    /// Together with the first message, so that the caller wakes up once.
-    Reply,
-}
-
 /// A worker's replies as a stream, up to its end or failure.
 struct Messages<R> {
-    first: Option<Reply>,
     replies: Replies,
     _busy: Busy,
     rpc: std::marker::PhantomData<fn() -> R>,
@@ -314,11 +300,7 @@ impl<R: Rpc> Stream for Messages<R> {
     type Item = Result<R::Response, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let reply = match self.first.take() {
-            Some(first) => Ok(first),
-            None => ready!(self.replies.poll(cx)),
-        };
-        let item = match reply {
+        let item = match ready!(self.replies.poll(cx)) {
             Ok(Reply::End) => None,
             Ok(reply) => Some(R::response(Outcome::Reply(reply)).ok_or_else(|| Reason::Bug.into())),
             Err(failure) => Some(Err(failure)),

@@ -175,6 +175,7 @@ impl Drop for Call {
 /// worker up and not this process's memory.
 #[derive(Debug)]
 pub struct Replies {
+    /// Of the gate's, before the worker's.
     first: Option<Reply>,
     channel: AsyncFd<Channel>,
     ended: bool,

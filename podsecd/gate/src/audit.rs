@@ -215,7 +215,8 @@ impl Audit {
         Ok(())
     }
 
-    /// Somebody renamed the file away (logrotate(8)), or removed it: the chain goes on in a new one.
+    /// Somebody renamed the file away (logrotate(8)), or removed it: the chain goes on in a new one. Gives how long the
+    /// one in use is.
     fn follow_rotation(&mut self) -> io::Result<u64> {
         let ours = self.file.metadata()?;
         let there = std::fs::symlink_metadata(&self.path);
@@ -251,11 +252,12 @@ impl Audit {
     /// By one write, and over what was there: whoever is killed meanwhile leaves the old text or the new one. A rest of
     /// a longer old one is not read.
     fn note(&mut self, open: &Open, seq: u64) -> io::Result<()> {
-        let note = postcard::to_stdvec(&(seq, open)).map_err(io::Error::other)?;
+        let mut room = [0; SLOT];
+        let note = postcard::to_slice(&(seq, open), &mut room).map_err(io::Error::other)?;
         let is_free = |slot: &usize| self.slots.values().all(|taken| taken != slot);
         let slot = self.slots.get(&open.id).copied().or_else(|| (0..).find(is_free)).unwrap_or_default();
         self.slots.insert(open.id.clone(), slot);
-        self.operations.write_all_at(note.get(..SLOT).unwrap_or(&note), (slot * SLOT) as u64)
+        self.operations.write_all_at(note, (slot * SLOT) as u64)
     }
 
     fn forget(&mut self, open: &Open) -> io::Result<()> {

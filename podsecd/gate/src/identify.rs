@@ -43,10 +43,11 @@ impl Own {
     /// container: it shows here as 1000 and must not count as 1000. `/proc/PID/ns/user` would say so directly, but
     /// only to a reader with `CAP_SYS_PTRACE`, which podsecd does not have; the maps and the depth of pid
     /// namespaces are readable by all. An identity map in a pid namespace of its own shows by the depth.
-    fn is_home(&self, facts: &Facts, process: &OwnedFd) -> io::Result<bool> {
+    /// Who is not held is refused for that.
+    fn is_home(&self, facts: &Facts, process: Option<&OwnedFd>) -> io::Result<bool> {
         Ok(facts.read("uid_map")? == self.uid_map
             && facts.read("gid_map")? == self.gid_map
-            && process::pid_depth(process)? == self.pid_depth)
+            && process.map(process::pid_depth).transpose()?.is_none_or(|depth| depth == self.pid_depth))
     }
 }
 
@@ -87,9 +88,11 @@ impl Caller {
 
     /// Asks the kernel for all the rest about him who is held.
     pub fn identify(mut self, own: &Own) -> Self {
-        let Some(process) = self.process.as_ref().filter(|_| self.nobody.is_none()) else { return self };
+        if self.nobody.is_some() {
+            return self;
+        }
         let facts = Facts::of(self.peer.pid);
-        let home = own.is_home(&facts, process);
+        let home = own.is_home(&facts, self.process.as_ref());
         self.peer.login_uid = login_uid(&facts);
         // All of the above was about the number; now see whether that still was the caller.
         self.nobody = match home {

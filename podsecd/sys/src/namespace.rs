@@ -150,8 +150,7 @@ mod tests {
 
     #[test]
     fn knows_its_own() {
-        let pid = i32::try_from(std::process::id()).unwrap();
-        let process = crate::process::open(pid).unwrap();
+        let (pid, process) = crate::process::own().unwrap();
         let of = |kind| Namespace::of(&process, pid, kind).unwrap();
         for kind in Kind::ALL {
             let link = std::fs::read_link(Facts::own().path("ns").join(kind.name())).unwrap();
@@ -163,10 +162,9 @@ mod tests {
 
     #[test]
     fn a_number_will_do_where_the_kernel_is_older() {
-        let pid = i32::try_from(std::process::id()).unwrap();
+        let (pid, process) = crate::process::own().unwrap();
         let no_pidfd = File::open("/dev/null").unwrap();
         let found = Namespace::of(&no_pidfd, pid, Kind::User).unwrap().inode();
-        let process = crate::process::open(pid).unwrap();
         assert_eq!(found, Namespace::of(&process, pid, Kind::User).unwrap().inode());
     }
 }

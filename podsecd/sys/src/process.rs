@@ -307,6 +307,18 @@ pub fn default_signals() -> io::Result<()> {
     Ok(())
 }
 
+/// The one signal that Rust's runtime ignores, as a new process expects it: enough for a child of a process that
+/// [`start`] has started with all others so.
+///
+/// # Errors
+/// sigaction(2)
+pub fn default_sigpipe() -> io::Result<()> {
+    use nix::sys::signal::{SigHandler, signal};
+    // SAFETY: the default action runs no code of ours.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
+    Ok(())
+}
+
 /// Blocks the signals and gives a descriptor that reports them (signalfd(2)).
 ///
 /// # Errors

@@ -23,7 +23,7 @@ use std::time::Duration;
 const PID_FILE: usize = 32;
 
 /// His credentials.
-pub fn account(user: &ClusterUser) -> Account {
+fn account(user: &ClusterUser) -> Account {
     Account { uid: user.uid, gid: user.gid, groups: user.groups.clone() }
 }
 
@@ -68,7 +68,7 @@ impl Target {
     ///
     /// # Errors
     /// down, starting, or a file that is none
-    pub fn find(state: &StateDir, uid: u32) -> Result<Self, Failure> {
+    fn find(state: &StateDir, uid: u32) -> Result<Self, Failure> {
         let child = read_pid(&state.child_pid_path(), uid)?.ok_or(Reason::NamespaceDown)?;
         let pid = i32::try_from(child.get()).map_err(|_| Reason::BadPidfile)?;
         let process = process::open(pid).map_err(|_| Reason::NamespaceDown)?;

@@ -1,9 +1,9 @@
 //! podsecd-worker: carries out one permitted operation and ends.
 //!
-//! Started by the gate and kept waiting, beside a process that has gone into the namespaces already ([`standby`]). First
-//! it is asked whether the caller still is a member of what his role hangs on ([`member`]); it holds no operation and
-//! no descriptor then. After that comes the job: the worker gives up every capability but those of the job's row in the
-//! table, and does it ([`session`], [`inspect`], [`ports`], [`log`]). One process, one thread, one job.
+//! Started by the gate and kept waiting. First it is asked whether the caller still is a member of what his role
+//! hangs on ([`member`]); it holds no operation and no descriptor then. After a yes it gives up every capability but
+//! those of the method's row in the table, and for a session goes into the namespaces ([`cluster`]). Then comes the job,
+//! and it does it ([`session`], [`inspect`], [`ports`], [`log`]). One process, one thread, one job.
 //!
 //! Must not: decide who may do what; run a shell; touch what the cluster user owns before it has become him
 //! ([`cluster`]).
@@ -50,8 +50,6 @@ fn main() -> ExitCode {
 fn run() -> Result<(), WireError> {
     process::forbid_inspection()?;
     process::usual_priority()?;
-    // As a session's program is to have them. Here, because it takes long, and nothing changes them later.
-    process::default_signals()?;
     let gate = Channel::from(process::take_stdin());
     process::close_on_exec_from(3)?;
     let host = Host::look();

@@ -230,6 +230,7 @@ fn explain(at: At, error: nix::Error, image: &Image) -> Failure {
 /// In the child, up to exec; returns only what went wrong.
 fn become_program(image: &Image, stdio: &Stdio, supervisor: &OwnedFd) -> (At, nix::Error) {
     let setup = || {
+        process::default_sigpipe()?;
         // Without its supervisor nobody would end it with its client. Nor would anybody end one that cannot begin, since
         // a directory of the cluster user's may take for ever to enter.
         process::die_with(supervisor)?;

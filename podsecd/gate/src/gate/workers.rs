@@ -76,9 +76,8 @@ impl Gate {
         // First the caller, who has the longer way to where they meet.
         self.tell_front(front_token, &ToFront::Accepted { id, first }, &[replies.as_fd()]);
         let given: Vec<_> = given.iter().map(AsFd::as_fd).collect();
-        let sent =
-            self.workers.get(&token).map(|worker| worker.child.channel.send(&ToWorker::Go(job), &given));
-        if matches!(sent, Some(Err(_))) {
+        let Some(worker) = self.workers.get(&token) else { return };
+        if worker.child.channel.send(&ToWorker::Go(job), &given).is_err() {
             self.lost(token, Reason::HelperLost);
         }
     }
