@@ -61,7 +61,7 @@ fn print(context: &Context, list: AuditList) -> Result<u8, Failure> {
     if !context.output.is_json() {
         show(&heading(&context.output)).map_err(Failure::Output)?;
     }
-    while let Some(record) = daemon.next(&mut records)? {
+    while let Some(record) = daemon.wait(records.message())? {
         let line = if context.output.is_json() {
             // As written, since its hash is over these bytes; but no control character gets through.
             if record.json.chars().any(char::is_control) {

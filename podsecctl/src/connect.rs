@@ -11,10 +11,13 @@ use podsec_proto::client::namespace_service_client::NamespaceServiceClient;
 use podsec_sys::socket::{self, Kind};
 use std::future::Future;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::runtime::Runtime;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response, Uri};
@@ -72,18 +75,42 @@ impl Daemon {
         &self,
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Result<T, Failure> {
-        let answer =
-            self.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(PATIENCE), call).await });
-        let answer = answer.map_err(|_| Failure::Silent(PATIENCE))?;
+        let answer = self.runtime.block_on(patient(call))?;
         answer.map(tonic::Response::into_inner).map_err(|status| Failure::from_status(&status))
     }
 
-    /// Waits for the next message of a stream, as long as it takes; `None` at its end.
+    /// Waits for an answer, or until the descriptor has something to read; `None` when that is first.
     ///
     /// # Errors
     /// [`Failure`]
-    pub fn next<T>(&self, stream: &mut tonic::Streaming<T>) -> Result<Option<T>, Failure> {
-        self.runtime.block_on(stream.message()).map_err(|status| Failure::from_status(&status))
+    pub fn ask_beside<T>(
+        &self,
+        answer: impl Future<Output = Result<T, Status>>,
+        descriptor: Option<BorrowedFd<'_>>,
+    ) -> Result<Option<T>, Failure> {
+        let failed = |error| Failure::Local("podsecd's other socket", error);
+        self.runtime.block_on(async {
+            let watched = descriptor.map(watch).transpose().map_err(failed)?;
+            let readable = async {
+                match &watched {
+                    Some(watched) => watched.readable().await.map(drop),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                answer = patient(answer) => answer?.map(Some).map_err(|status| Failure::from_status(&status)),
+                ready = readable => ready.map(|()| None).map_err(failed),
+            }
+        })
+    }
+
+    /// Waits for an answer as long as it takes.
+    ///
+    /// # Errors
+    /// [`Failure`]
+    pub fn wait<T>(&self, answer: impl Future<Output = Result<T, Status>>) -> Result<T, Failure> {
+        self.runtime.block_on(answer).map_err(|status| Failure::from_status(&status))
     }
 
     /// `IdentityService`
@@ -103,6 +130,20 @@ impl Daemon {
     pub fn audit(&self) -> AuditServiceClient<Link> {
         AuditServiceClient::with_origin(self.link.clone(), origin())
     }
+}
+
+#[expect(
+    deprecated,
+    reason = "newer tokio has an unsafe name for this, since a type may give another descriptor each time it is asked"
+)]
+fn watch(fd: BorrowedFd<'_>) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
+    AsyncFd::with_interest(fd, Interest::READABLE)
+}
+
+/// Not forever.
+async fn patient<T>(answer: impl Future<Output = T>) -> Result<T, Failure> {
+    let answer = tokio::time::timeout(Duration::from_secs(PATIENCE), answer).await;
+    answer.map_err(|_| Failure::Silent(PATIENCE))
 }
 
 /// HTTP/2 demands an authority (RFC 9113 §8.3.1); on a unix socket it means nothing.

@@ -7,38 +7,93 @@ use crate::failure::Failure;
 use crate::session::{self, Session};
 use podsec_policy::enter::{Enter, EnvVar, Program, Window};
 use podsec_proto::v1::{self, enter_request};
+use podsec_wire::Channel;
+use podsec_wire::session as wire;
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal as _;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
+use std::pin::Pin;
+use tonic::Status;
 
 pub fn run(context: &Context, arguments: cli::Enter) -> Result<u8, Failure> {
+    // First of all: podsecd makes ready while the request is written.
+    let reserved = reserve(&context.socket);
     let both = || std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let window = (arguments.tty || (!arguments.no_tty && both())).then(session::window).flatten();
     let request = request(arguments, window, |name| std::env::var_os(name), std::env::vars_os())?;
+    let reservation = if reserved.is_some() { NUMBER } else { 0 };
     let daemon = Daemon::connect(&context.socket)?;
-    let mut answers = daemon.ask(daemon.namespace().enter(request))?;
-    let answer = daemon.next(&mut answers)?.ok_or(Failure::Nonsense("an answer without a ticket"))?;
-    let ticket =
-        answer.ticket.as_slice().try_into().map_err(|_| Failure::Nonsense("a ticket of another length"))?;
-    let asked = Asked { daemon, answers };
-    // The worker goes in while this fetches the session.
-    match podsec_wire::session::attach(Path::new(&answer.attach_socket), ticket) {
-        Ok(channel) => Session::open(channel, window.is_some(), asked)?.run(),
-        Err(_) => Err(asked.why(Failure::Ticket)),
-    }
+    let mut service = daemon.namespace();
+    let call = async move { service.enter(v1::EnterRequest { reservation, ..request }).await };
+    let mut asked = Asked { daemon, answers: Answers::Coming(Box::pin(call)) };
+    let channel = asked.fetch(reserved)?;
+    Session::open(channel, window.is_some(), asked)?.run()
+}
+
+/// The one session that this process asks for.
+const NUMBER: u64 = 1;
+
+/// Tells podsecd that a request is coming. Only where its other socket is beside the one that was named, and root's; else
+/// the request's answer says where the session is to be fetched.
+fn reserve(socket: &Path) -> Option<Channel> {
+    let gate = wire::reserve(&socket.with_file_name("attach.sock"), NUMBER).ok()?;
+    podsec_sys::socket::peer_credentials(&gate).is_ok_and(|peer| peer.uid == 0).then_some(gate)
 }
 
 /// The request, to which podsecd tells what goes wrong until the program runs.
 pub struct Asked {
     daemon: Daemon,
-    answers: tonic::Streaming<v1::EnterResponse>,
+    answers: Answers,
+}
+
+type Stream = tonic::Streaming<v1::EnterResponse>;
+
+enum Answers {
+    Coming(Pin<Box<dyn Future<Output = Result<tonic::Response<Stream>, Status>>>>),
+    Come(Stream),
+}
+
+impl Answers {
+    /// The next one; not to be asked again after an error.
+    async fn next(&mut self) -> Result<Option<v1::EnterResponse>, Status> {
+        if let Self::Coming(call) = self {
+            *self = Self::Come(call.await?.into_inner());
+        }
+        match self {
+            Self::Come(stream) => stream.message().await,
+            Self::Coming(_) => Ok(None),
+        }
+    }
 }
 
 impl Asked {
+    /// The session: on the reservation, or by the ticket of the answer where podsecd had no use for that.
+    fn fetch(&mut self, mut reserved: Option<Channel>) -> Result<Channel, Failure> {
+        let nonsense = Failure::Nonsense("an answer without a ticket");
+        let came = loop {
+            let gate = reserved.as_ref().map(AsFd::as_fd);
+            match (self.daemon.ask_beside(self.answers.next(), gate)?, &reserved) {
+                (None, Some(gate)) => match wire::receive(gate) {
+                    Ok(session) => return Ok(session),
+                    Err(_) => reserved = None,
+                },
+                (Some(Some(answer)), _) if !answer.ticket.is_empty() => {
+                    let ticket = answer.ticket.as_slice().try_into();
+                    let ticket = ticket.map_err(|_| Failure::Nonsense("a ticket of another length"))?;
+                    break wire::attach(Path::new(&answer.attach_socket), ticket);
+                }
+                (Some(Some(_)), Some(gate)) => break wire::receive(gate),
+                _ => return Err(nonsense),
+            }
+        };
+        came.map_err(|_| self.why(Failure::Ticket))
+    }
+
     /// Why there is no session, if podsecd knows better.
-    pub fn why(mut self, seen: Failure) -> Failure {
-        self.daemon.next(&mut self.answers).err().unwrap_or(seen)
+    pub fn why(&mut self, seen: Failure) -> Failure {
+        self.daemon.wait(self.answers.next()).err().unwrap_or(seen)
     }
 }
 
@@ -106,6 +161,7 @@ fn message(enter: &Enter) -> v1::EnterRequest {
         terminal: enter
             .terminal()
             .map(|it| v1::Terminal { rows: it.rows().into(), columns: it.columns().into() }),
+        reservation: enter.reservation(),
     }
 }
 

@@ -8,6 +8,7 @@
 //! before. An edited, removed or inserted line shows at that place. Whoever can write the file as root can of
 //! course write a whole new chain; the copies in journald are for that.
 
+use crate::peer::{Peer, Roles};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
@@ -30,10 +31,11 @@ impl Head {
 }
 
 /// What a record says happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// A permitted operation is about to act.
+    #[default]
     Intent,
     /// It did.
     Done,
@@ -60,7 +62,7 @@ impl Phase {
 }
 
 /// One record, before it has its place in the chain. Serde reads what [`Record::line`] wrote.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Record {
     /// Microseconds since 1970-01-01T00:00:00Z, as `time` in RFC 3339.
     #[serde(rename = "time", deserialize_with = "read_time")]
@@ -109,6 +111,23 @@ fn read_time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D
 }
 
 impl Record {
+    /// Of a refusal.
+    #[must_use]
+    pub fn denial(micros: u64, peer: &Peer, roles: Roles, op: &str, target: String, reason: &str) -> Self {
+        Self {
+            micros,
+            phase: Phase::Deny,
+            op: op.to_owned(),
+            uid: peer.uid,
+            login_uid: peer.login_uid,
+            pid: peer.pid,
+            roles: roles.names(),
+            target,
+            reason: Some(reason.to_owned()),
+            ..Self::default()
+        }
+    }
+
     /// The line, without its newline, and the new end of the chain.
     #[must_use]
     pub fn line(&self, head: Head) -> (String, Head) {
@@ -158,27 +177,38 @@ impl Record {
         (line, Head { seq, hash })
     }
 
-    /// The fields for journald, `PODSEC_` and the upper-case name; empty ones are left out.
+    /// For journald, by its native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL): `NAME=value` lines, the record's own
+    /// fields as `PODSEC_` and the upper-case name. Values never hold a line break: all that callers chose has been
+    /// escaped.
     #[must_use]
-    pub fn fields(&self) -> Vec<(&'static str, String)> {
+    pub fn datagram(&self) -> String {
+        let verb = self.phase.name();
+        let priority = if matches!(self.phase, Phase::Deny | Phase::Fail | Phase::Recovered) { 4 } else { 6 };
+        let mut text = format!(
+            "MESSAGE={verb} {} uid={} {}\nPRIORITY={priority}\nSYSLOG_IDENTIFIER=podsecd\nSYSLOG_FACILITY=10\n",
+            self.op, self.uid, self.target
+        );
         let number = |value: Option<u64>| value.map(|value| value.to_string()).unwrap_or_default();
-        let mut fields = vec![
-            ("PODSEC_PHASE", self.phase.name().to_owned()),
-            ("PODSEC_ID", self.id.clone()),
-            ("PODSEC_OP", self.op.clone()),
-            ("PODSEC_UID", self.uid.to_string()),
-            ("PODSEC_LOGIN_UID", number(self.login_uid.map(u64::from))),
-            ("PODSEC_PID", self.pid.to_string()),
-            ("PODSEC_ROLES", self.roles.join(",")),
-            ("PODSEC_TARGET", self.target.clone()),
-            ("PODSEC_REASON", self.reason.clone().unwrap_or_default()),
-            ("PODSEC_STEP", self.step.clone().unwrap_or_default()),
-            ("PODSEC_MS", number(self.ms)),
-            ("PODSEC_EXIT", self.exit.map(|exit| exit.to_string()).unwrap_or_default()),
-            ("PODSEC_SUPPRESSED", number(self.suppressed)),
-        ];
-        fields.retain(|(_, value)| !value.is_empty());
-        fields
+        for (name, value) in [
+            ("PHASE", self.phase.name().to_owned()),
+            ("ID", self.id.clone()),
+            ("OP", self.op.clone()),
+            ("UID", self.uid.to_string()),
+            ("LOGIN_UID", number(self.login_uid.map(u64::from))),
+            ("PID", self.pid.to_string()),
+            ("ROLES", self.roles.join(",")),
+            ("TARGET", self.target.clone()),
+            ("REASON", self.reason.clone().unwrap_or_default()),
+            ("STEP", self.step.clone().unwrap_or_default()),
+            ("MS", number(self.ms)),
+            ("EXIT", self.exit.map(|exit| exit.to_string()).unwrap_or_default()),
+            ("SUPPRESSED", number(self.suppressed)),
+        ] {
+            if !value.is_empty() {
+                let _ = writeln!(text, "PODSEC_{name}={value}");
+            }
+        }
+        text
     }
 }
 
@@ -230,6 +260,14 @@ pub fn verify(head: Head, line: &[u8]) -> Result<Head, LinkError> {
         return Err(LinkError::Missing);
     }
     Ok(next)
+}
+
+/// The id of the operation whose outcome this line is; the order of its fields is that of [`Record::line`].
+#[must_use]
+pub fn ended(line: &[u8]) -> Option<&str> {
+    let (_, rest) = std::str::from_utf8(line).ok()?.split_once(r#","phase":""#)?;
+    let (phase, rest) = rest.split_once('"')?;
+    rest.strip_prefix(r#","id":""#)?.split('"').next().filter(|_| phase != Phase::Intent.name())
 }
 
 /// Which records somebody wants to see.
@@ -506,5 +544,13 @@ mod tests {
         fn link_survives_anything(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = link(&bytes);
         }
+    }
+
+    #[test]
+    fn journal_fields_are_lines() {
+        let record = Record { target: escape(b"x\nPRIORITY=0"), ..Record::default() };
+        let text = record.datagram();
+        assert_eq!(text.lines().filter(|line| line.starts_with("PRIORITY=")).count(), 1, "{text}");
+        assert!(text.contains("PODSEC_TARGET=x\\x0aPRIORITY=0\n"), "{text}");
     }
 }

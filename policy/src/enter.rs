@@ -227,6 +227,7 @@ pub struct Enter {
     directory: Option<Vec<u8>>,
     environment: Vec<EnvVar>,
     terminal: Option<Window>,
+    reservation: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -235,6 +236,7 @@ struct Unchecked {
     directory: Option<Vec<u8>>,
     environment: Vec<EnvVar>,
     terminal: Option<Window>,
+    reservation: u64,
 }
 
 impl Enter {
@@ -278,7 +280,13 @@ impl Enter {
         if let Some(path) = &directory {
             check_directory(path).map_err(EnterError::Directory)?;
         }
-        Ok(Self { program, directory, environment, terminal })
+        Ok(Self { program, directory, environment, terminal, reservation: 0 })
+    }
+
+    /// The same, for which the caller has made a reservation under this number; 0: none.
+    #[must_use]
+    pub fn reserved(self, reservation: u64) -> Self {
+        Self { reservation, ..self }
     }
 
     /// What runs.
@@ -300,6 +308,11 @@ impl Enter {
     #[must_use]
     pub fn terminal(&self) -> Option<Window> {
         self.terminal
+    }
+    /// See [`Enter::reserved`].
+    #[must_use]
+    pub fn reservation(&self) -> u64 {
+        self.reservation
     }
 }
 
@@ -328,14 +341,15 @@ fn check_directory(path: &[u8]) -> Result<(), &'static str> {
 impl TryFrom<Unchecked> for Enter {
     type Error = EnterError;
     fn try_from(raw: Unchecked) -> Result<Self, EnterError> {
-        Self::new(raw.program, raw.directory, raw.environment, raw.terminal)
+        let enter = Self::new(raw.program, raw.directory, raw.environment, raw.terminal)?;
+        Ok(enter.reserved(raw.reservation))
     }
 }
 
 impl From<Enter> for Unchecked {
     fn from(enter: Enter) -> Self {
-        let Enter { program, directory, environment, terminal } = enter;
-        Self { program, directory, environment, terminal }
+        let Enter { program, directory, environment, terminal, reservation } = enter;
+        Self { program, directory, environment, terminal, reservation }
     }
 }
 
@@ -436,10 +450,12 @@ mod tests {
         #[test]
         fn reading_checks_again(argv in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..5), 0..4),
                                 directory in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..9)),
-                                name in "[A-Z=_]{0,4}") {
-            let raw = (Program::Command(argv.clone()), directory.clone(), vec![(name.clone(), b"v".to_vec())], None::<(u16, u16)>);
+                                name in "[A-Z=_]{0,4}", reservation in any::<u64>()) {
+            let raw = (Program::Command(argv.clone()), directory.clone(), vec![(name.clone(), b"v".to_vec())],
+                       None::<(u16, u16)>, reservation);
             let bytes = postcard::to_stdvec(&raw).unwrap();
-            let expected = EnvVar::new(name, "v").and_then(|v| Enter::new(Program::Command(argv), directory, vec![v], None));
+            let expected = EnvVar::new(name, "v").and_then(|v| Enter::new(Program::Command(argv), directory, vec![v], None))
+                .map(|enter| enter.reserved(reservation));
             match (postcard::from_bytes::<Enter>(&bytes), expected) {
                 (Ok(read), Ok(expected)) => prop_assert_eq!(read, expected),
                 (read, expected) => prop_assert!(read.is_err() && expected.is_err()),

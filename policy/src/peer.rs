@@ -88,6 +88,11 @@ impl Roles {
     pub fn iter(self) -> impl Iterator<Item = Role> {
         Role::ALL.into_iter().filter(move |&role| self.has(role))
     }
+    /// As [`Role::name`] has them.
+    #[must_use]
+    pub fn names(self) -> Vec<String> {
+        self.iter().map(|role| role.name().to_owned()).collect()
+    }
 }
 
 /// The ids behind the names of the configuration. `None`: no such account, so nobody has the role.

@@ -116,7 +116,7 @@ impl IdentityService for Answers {
         Ok(Response::new(WhoAmIResponse {
             uid: self.uid,
             login_uid: self.login_uid,
-            roles: roles.iter().map(|role| role.name().to_owned()).collect(),
+            roles: roles.names(),
             operations: may.map(|rule| rule.path.to_owned()).collect(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }))

@@ -23,9 +23,7 @@ fn enter_is_root_inside(oracle: &mut Oracle) {
         assert_eq!(people::enter(user, &["id", "-u"]), "0\n");
         assert!(people::enter(user, &["ip", "-brief", "address"]).contains("tap0"));
     }
-    let phases: Vec<_> =
-        oracle.audit().iter().map(|record| record["phase"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(phases, ["intent", "done"].repeat(6));
+    crate::session::expect_entries(oracle, 6);
 }
 
 fn a_stranger_is_refused(oracle: &mut Oracle) {

@@ -157,7 +157,7 @@ impl Session {
     /// A worker that ends before the program runs has told podsecd why.
     fn why(&mut self, failure: Failure) -> Failure {
         match (failure, self.asked.take()) {
-            (Failure::Lost, Some(asked)) if self.hang_up.is_none() => asked.why(Failure::Lost),
+            (Failure::Lost, Some(mut asked)) if self.hang_up.is_none() => asked.why(Failure::Lost),
             (failure, _) => failure,
         }
     }

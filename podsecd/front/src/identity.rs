@@ -22,7 +22,7 @@ impl Rpc for WhoAmIRequest {
         Some(WhoAmIResponse {
             uid,
             login_uid,
-            roles: roles.iter().map(|role| role.name().to_owned()).collect(),
+            roles: roles.names(),
             operations: operations(roles),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         })

@@ -88,7 +88,7 @@ impl Rpc for EnterRequest {
         let window = self.terminal.map(|terminal| Window::new(terminal.rows, terminal.columns)).transpose();
         let window = window.map_err(|error| refused("terminal", &error))?;
         let enter = Enter::new(program, directory, environment, window);
-        enter.map(|enter| Operation::Enter(Box::new(enter))).map_err(|error| {
+        enter.map(|enter| Operation::Enter(Box::new(enter.reserved(self.reservation)))).map_err(|error| {
             let field = match &error {
                 EnterError::EmptyCommand | EnterError::Nul { .. } | EnterError::TooMany(_) => "command.argv",
                 EnterError::Directory(_) => "cwd",
@@ -104,7 +104,8 @@ impl Rpc for EnterRequest {
         let Outcome::Reply(Reply::Entering { ticket, attach, session }) = outcome else { return None };
         // The socket's path is the administrator's: one that is no UTF-8 has no place in a proto3 string.
         let attach_socket = String::from_utf8(attach.into_os_string().into_vec()).ok()?;
-        Some(EnterResponse { ticket: ticket.to_vec(), attach_socket, session })
+        let ticket = ticket.map(Vec::from).unwrap_or_default();
+        Some(EnterResponse { ticket, attach_socket, session })
     }
 }
 
@@ -371,7 +372,7 @@ mod tests {
         let entered = |path: &[u8]| {
             let attach = OsString::from_vec(path.to_vec()).into();
             EnterRequest::response(Outcome::Reply(Reply::Entering {
-                ticket: [1; 32],
+                ticket: Some([1; 32]),
                 attach,
                 session: "s".into(),
             }))

@@ -198,12 +198,15 @@ async fn enter_brings_a_ticket() {
         assert_eq!(enter.directory(), Some(&b"/tmp"[..]));
         assert_eq!(enter.environment()[0].name(), "TERM");
         assert_eq!(enter.terminal().unwrap().rows(), 24);
-        let first = Reply::Entering { ticket: [7; 32], attach: "/run/a.sock".into(), session: "abc".into() };
+        assert_eq!(enter.reservation(), 5);
+        let first =
+            Reply::Entering { ticket: Some([7; 32]), attach: "/run/a.sock".into(), session: "abc".into() };
         let worker = accept_with(gate, id, Some(first));
         reply(&worker, &Reply::Failed { reason: Reason::NamespaceGone, detail: String::new() });
     });
     let mut client = NamespaceServiceClient::new(client(stage.caller).await);
     let request = v1::EnterRequest {
+        reservation: 5,
         program: Some(v1::enter_request::Program::Command(v1::Command {
             argv: vec![b"id".to_vec(), b"\xff".to_vec()],
         })),

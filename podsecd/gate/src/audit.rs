@@ -48,39 +48,12 @@ impl Open {
             uid: self.uid,
             login_uid: self.login_uid,
             pid: self.pid,
-            roles: names(self.roles),
+            roles: self.roles.names(),
             target: self.target.clone(),
-            reason: None,
-            step: None,
             ms,
-            exit: None,
-            suppressed: None,
+            ..Record::default()
         }
     }
-}
-
-/// The record of a refusal.
-pub fn denial(peer: &Peer, roles: Roles, op: &str, target: String, reason: &str) -> Record {
-    Record {
-        micros: now(),
-        phase: Phase::Deny,
-        id: String::new(),
-        op: op.to_owned(),
-        uid: peer.uid,
-        login_uid: peer.login_uid,
-        pid: peer.pid,
-        roles: names(roles),
-        target,
-        reason: Some(reason.to_owned()),
-        step: None,
-        ms: None,
-        exit: None,
-        suppressed: None,
-    }
-}
-
-fn names(roles: Roles) -> Vec<String> {
-    roles.iter().map(|role| role.name().to_owned()).collect()
 }
 
 /// Wall clock, microseconds since 1970. Only for records; deadlines are on the monotonic clock.
@@ -160,7 +133,7 @@ impl Audit {
         let torn = tail.split_off(whole);
         let mut lines = tail.split(|&byte| byte == b'\n');
         if let Some(last) = lines.rfind(|line| audit::link(line).is_ok()) {
-            self.ended = ended(last).unwrap_or_default().to_owned();
+            self.ended = audit::ended(last).unwrap_or_default().to_owned();
             if let Ok((head, _)) = audit::link(last)
                 && head.seq > self.head.seq
             {
@@ -175,7 +148,7 @@ impl Audit {
             self.file.set_len(length - torn.len() as u64)?;
             let nobody = Peer { uid: 0, gid: 0, groups: Vec::new(), pid: 0, login_uid: None };
             let torn = audit::escape(&torn);
-            let record = denial(&nobody, Roles::NONE, "", torn.clone(), "torn-line");
+            let record = Record::denial(now(), &nobody, Roles::NONE, "", torn.clone(), "torn-line");
             if let Err(error) = self.append(&Record { phase: Phase::Recovered, ..record }) {
                 eprintln!("podsecd: a crash had cut the last line of the audit ({torn}): {error}");
             }
@@ -210,7 +183,7 @@ impl Audit {
         let _ = self.end.write_all_at(format!("{:020} {}\n", head.seq, audit::hex(&head.hash)).as_bytes(), 0);
         if let Some(journal) = &self.journal {
             // Best effort: the file is the audit.
-            let _ = journal.send_to(&datagram(record), JOURNAL);
+            let _ = journal.send_to(record.datagram().as_bytes(), JOURNAL);
         }
         Ok(())
     }
@@ -300,13 +273,6 @@ impl Audit {
     }
 }
 
-/// The id of the operation whose outcome this line is; the order of its fields is that of [`Record::line`].
-fn ended(line: &[u8]) -> Option<&str> {
-    let (_, rest) = std::str::from_utf8(line).ok()?.split_once(r#","phase":""#)?;
-    let (phase, rest) = rest.split_once('"')?;
-    rest.strip_prefix(r#","id":""#)?.split('"').next().filter(|_| phase != Phase::Intent.name())
-}
-
 fn open_note(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -346,22 +312,6 @@ fn read_end(file: &File) -> Head {
         Some(Head { seq, hash: audit::unhex(hash.get(1..65)?)? })
     };
     read().unwrap_or(Head::GENESIS)
-}
-
-/// journald's native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL): `NAME=value` lines. Values never hold a line
-/// break: all that callers chose has been escaped.
-fn datagram(record: &Record) -> Vec<u8> {
-    use std::fmt::Write as _;
-    let verb = record.phase.name();
-    let priority = if matches!(record.phase, Phase::Deny | Phase::Fail | Phase::Recovered) { 4 } else { 6 };
-    let mut text = format!(
-        "MESSAGE={verb} {} uid={} {}\nPRIORITY={priority}\nSYSLOG_IDENTIFIER=podsecd\nSYSLOG_FACILITY=10\n",
-        record.op, record.uid, record.target
-    );
-    for (name, value) in record.fields() {
-        let _ = writeln!(text, "{name}={value}");
-    }
-    text.into_bytes()
 }
 
 #[cfg(test)]
@@ -486,14 +436,5 @@ mod tests {
         std::fs::remove_file(&config.path).unwrap();
         std::os::unix::fs::fchown(File::open(place.0.join("log")).unwrap(), Some(1), None).unwrap();
         assert_eq!(Audit::open(&config).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
-    }
-
-    #[test]
-    fn journal_fields_are_lines() {
-        let mut record = open_operation("a").record(Phase::Intent);
-        record.target = audit::escape(b"x\nPRIORITY=0");
-        let text = String::from_utf8(datagram(&record)).unwrap();
-        assert_eq!(text.lines().filter(|line| line.starts_with("PRIORITY=")).count(), 1, "{text}");
-        assert!(text.contains("PODSEC_TARGET=x\\x0aPRIORITY=0\n"), "{text}");
     }
 }

@@ -360,6 +360,17 @@ pub fn usual_priority() -> io::Result<()> {
     }
 }
 
+/// From now on this process takes no processor from another by waking up (`SCHED_BATCH`, sched(7)).
+///
+/// # Errors
+/// sched_setscheduler(2)
+pub fn never_preempt() -> io::Result<()> {
+    let parameter = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the structure outlives the call; 0 is this process.
+    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameter) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// How a child ended, wait(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {

@@ -248,8 +248,8 @@ pub enum Reply {
     Inspected(Box<Inspection>),
     /// The session is there to be fetched. [`Reply::End`] follows when it is inside.
     Entering {
-        /// For [`session::attach`](crate::session::attach).
-        ticket: [u8; 32],
+        /// For [`session::attach`](crate::session::attach); `None` where it was handed over on a reservation.
+        ticket: Option<[u8; 32]>,
         /// Path of the socket.
         attach: PathBuf,
         /// In the audit.

@@ -1,4 +1,4 @@
-//! A session between client and worker, on the socket that the ticket fetched. docs/session.md has the bytes.
+//! A session between client and worker, on the socket that a reservation or a ticket brought. docs/session.md has the bytes.
 //!
 //! ```text
 //! client ── Open + 0 or 3 fds ──▶ worker   3: stdin, stdout, stderr; 0: a terminal was asked for
@@ -77,7 +77,7 @@ impl Exit {
     }
 }
 
-/// The gate's word on a ticket.
+/// The gate's word on a ticket, or a reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Attached {
     /// The session's socket comes along.
@@ -91,8 +91,28 @@ pub enum Attached {
 /// # Errors
 /// [`WireError`]; `PermissionDenied` when the gate refuses the ticket
 pub fn attach(path: &Path, ticket: &[u8; 32]) -> Result<Channel, WireError> {
+    receive(&present(path, ticket)?)
+}
+
+/// Reserves a session that this process is going to ask for under that number. podsecd makes ready for it meanwhile.
+///
+/// # Errors
+/// [`WireError`]
+pub fn reserve(path: &Path, number: u64) -> Result<Channel, WireError> {
+    present(path, &number.to_le_bytes())
+}
+
+fn present(path: &Path, bytes: &[u8]) -> Result<Channel, WireError> {
     let gate = Channel::from(socket::connect(path, socket::Kind::Packet)?);
-    socket::send(&gate.as_fd(), ticket, &[])?;
+    socket::send(&gate.as_fd(), bytes, &[])?;
+    Ok(gate)
+}
+
+/// Takes the session's socket, for which a ticket or a request has been sent.
+///
+/// # Errors
+/// [`WireError`]; `PermissionDenied` when there is none
+pub fn receive(gate: &Channel) -> Result<Channel, WireError> {
     match gate.receive::<Attached>()? {
         Some((Attached::Session, descriptors)) => {
             let first = descriptors.into_iter().next();

@@ -8,6 +8,8 @@
 //!   --metadata K=V send it with every call
 //! connect         now, and not with the first call
 //! call METHOD     a valid request; prints the answer as a line of JSON; a session is fetched and run
+//! reserve N       a session under that number, for calls of Enter from now on
+//! handed          prints {"handed":…}: has that session come, within a third of a second?
 //! pause           prints {"paused":true} and waits for a line
 //! uids R E S      setresuid(2)
 //! give PATH       sends the connection to whoever listens there
@@ -19,6 +21,7 @@
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use hyper_util::rt::TokioIo;
+use podsec_policy::config::ATTACH_PATH;
 use podsec_proto::v1;
 use podsec_sys::nix::sys::signal::{Signal, kill};
 use podsec_sys::nix::sys::socket::{
@@ -79,6 +82,17 @@ fn main() {
                 let answer = peer.call(&next());
                 println!("{answer}");
             }
+            "reserve" => {
+                let number = next().parse().expect("a number");
+                let gate = session::reserve(Path::new(ATTACH_PATH), number).expect("reserved");
+                peer.reservation = Some((number, gate));
+            }
+            "handed" => {
+                let (_, gate) = peer.reservation.as_ref().expect("reserve comes first");
+                let come = process::wait_readable(&[gate.as_fd()], Some(Duration::from_millis(333)));
+                let handed = come.expect("poll") && session::receive(gate).is_ok();
+                println!("{}", json!({ "handed": handed }));
+            }
             "pause" => {
                 println!("{}", json!({ "paused": true }));
                 _ = std::io::stdin().read_line(&mut String::new());
@@ -123,6 +137,7 @@ struct Peer {
     groups: Vec<Gid>,
     address: Option<Vec<u8>>,
     metadata: Vec<String>,
+    reservation: Option<(u64, podsec_wire::Channel)>,
     /// Not spoken on yet.
     link: Option<OwnedFd>,
     /// Spoken on.
@@ -153,9 +168,11 @@ impl Peer {
             Some(spoken) => spoken,
             None => speak(self.link.take().unwrap_or_else(|| self.connect())),
         };
-        let answer = runtime.block_on(ask(&mut grpc, method, &self.metadata));
+        let reservation = self.reservation.as_ref().map_or(0, |&(number, _)| number);
+        let answer = runtime.block_on(ask(&mut grpc, request(method, reservation), method, &self.metadata));
+        let gate = self.reservation.as_ref().map(|(_, gate)| gate);
         let mut told = match answer {
-            Ok(bytes) => json!({ "code": 0, "answer": understand(&mut runtime, method, bytes) }),
+            Ok(bytes) => json!({ "code": 0, "answer": understand(&mut runtime, method, bytes, gate) }),
             Err(status) => json!({
                 "code": status.code() as i32, "reason": client::reason(&status), "message": status.message()
             }),
@@ -169,7 +186,7 @@ impl Peer {
     /// Calls, and is gone.
     fn die_after(&self, method: &str, delay: Duration) {
         let (runtime, mut grpc) = speak(self.connect());
-        let call = ask(&mut grpc, method, &self.metadata);
+        let call = ask(&mut grpc, request(method, 0), method, &self.metadata);
         _ = runtime.block_on(async { tokio::time::timeout(delay, call).await });
         _ = kill(Pid::this(), Signal::SIGKILL);
     }
@@ -206,8 +223,13 @@ fn speak(link: OwnedFd) -> (tokio::runtime::Runtime, Grpc<Channel>) {
     (runtime, Grpc::new(channel))
 }
 
-async fn ask(grpc: &mut Grpc<Channel>, method: &str, metadata: &[String]) -> Result<Bytes, Status> {
-    let mut request = Request::new(request(method));
+async fn ask(
+    grpc: &mut Grpc<Channel>,
+    message: Bytes,
+    method: &str,
+    metadata: &[String],
+) -> Result<Bytes, Status> {
+    let mut request = Request::new(message);
     for pair in metadata {
         let (key, value) = pair.split_once('=').expect("K=V");
         let key = tonic::metadata::MetadataKey::from_bytes(key.as_bytes()).expect("a key");
@@ -227,7 +249,7 @@ async fn ask(grpc: &mut Grpc<Channel>, method: &str, metadata: &[String]) -> Res
 }
 
 /// A valid request that changes nothing. Every method has one here, so a new one is not forgotten.
-fn request(method: &str) -> Bytes {
+fn request(method: &str, reservation: u64) -> Bytes {
     let port = || Some(v1::Port { host_port: 18_080, child_port: 80, protocol: 1, ..v1::Port::default() });
     let newest = || Some(v1::AuditFilter { last: 1, ..v1::AuditFilter::default() });
     let bytes = match method {
@@ -237,7 +259,8 @@ fn request(method: &str) -> Bytes {
         "NamespaceService/Enter" => {
             let argv = [&b"readlink"[..], b"/proc/self/ns/user"].map(<[u8]>::to_vec).to_vec();
             let program = Some(v1::enter_request::Program::Command(v1::Command { argv }));
-            v1::EnterRequest { program, cwd: b"/".to_vec(), ..v1::EnterRequest::default() }.encode_to_vec()
+            let cwd = b"/".to_vec();
+            v1::EnterRequest { program, cwd, reservation, ..v1::EnterRequest::default() }.encode_to_vec()
         }
         "NamespaceService/ListPorts" => v1::ListPortsRequest {}.encode_to_vec(),
         "NamespaceService/AddPort" => v1::AddPortRequest { port: port(), dry_run: true }.encode_to_vec(),
@@ -255,7 +278,12 @@ fn request(method: &str) -> Bytes {
     bytes.into()
 }
 
-fn understand(runtime: &mut tokio::runtime::Runtime, method: &str, bytes: Bytes) -> Value {
+fn understand(
+    runtime: &mut tokio::runtime::Runtime,
+    method: &str,
+    bytes: Bytes,
+    gate: Option<&podsec_wire::Channel>,
+) -> Value {
     match method {
         "IdentityService/WhoAmI" => {
             let who = v1::WhoAmIResponse::decode(bytes).expect("an answer");
@@ -264,15 +292,21 @@ fn understand(runtime: &mut tokio::runtime::Runtime, method: &str, bytes: Bytes)
         "NamespaceService/Enter" => {
             let entered = v1::EnterResponse::decode(bytes).expect("an answer");
             let _guard = runtime.enter();
-            enter(&entered)
+            enter(&entered, gate)
         }
         _ => json!({ "bytes": bytes.len() }),
     }
 }
 
-fn enter(entered: &v1::EnterResponse) -> Value {
-    let ticket = entered.ticket.as_slice().try_into().expect("32 bytes");
-    let session = match session::attach(Path::new(&entered.attach_socket), &ticket) {
+fn enter(entered: &v1::EnterResponse, gate: Option<&podsec_wire::Channel>) -> Value {
+    let come = match gate.filter(|_| entered.ticket.is_empty()) {
+        Some(gate) => session::receive(gate),
+        None => {
+            let ticket = entered.ticket.as_slice().try_into().expect("32 bytes");
+            session::attach(Path::new(&entered.attach_socket), &ticket)
+        }
+    };
+    let session = match come {
         Ok(session) => session,
         Err(error) => return json!({ "attach": error.to_string() }),
     };

@@ -6,22 +6,26 @@ impl Gate {
     pub(super) fn accept_requests(&mut self) {
         for _ in 0..BATCH {
             let Some(connection) = self.accept(|listeners| listeners.requests.as_ref()) else { return };
-            // Everybody waits in one queue, so a flood has to be taken out of it as fast as it comes in: whoever has
-            // left without a word, or has too many connections, gets no further look.
-            if socket::has_ended(&connection) {
-                continue;
-            }
-            let caller = Caller::glance(&connection, self.config.pidfd);
-            let of_uid = self.connections_of(caller.peer.uid);
-            let all = self.fronts.len() + self.waiting.len();
-            if of_uid >= self.config.limits.connections_per_uid || all >= self.config.limits.connections {
-                // Closed without a word: a word would cost a front. The client knows what this means.
-                self.deny(&caller, "", String::new(), Reason::ConnectionLimit);
-                continue;
-            }
-            let caller = caller.hold(&connection);
-            self.waiting.push_back((connection, caller));
+            let admitted = self.admit(connection, self.fronts.len() + self.waiting.len(), "");
+            self.waiting.extend(admitted);
         }
+    }
+
+    /// Who calls, unless he has left or has too many connections. Everybody waits in one queue, so a flood has to be taken
+    /// out of it as fast as it comes in.
+    pub(super) fn admit(&mut self, connection: OwnedFd, open: usize, op: &str) -> Option<(OwnedFd, Caller)> {
+        if socket::has_ended(&connection) {
+            return None;
+        }
+        let caller = Caller::glance(&connection, self.config.pidfd);
+        let limits = &self.config.limits;
+        if self.connections_of(caller.peer.uid) >= limits.connections_per_uid || open >= limits.connections {
+            // Closed without a word: a word would cost a front. The client knows what this means.
+            self.deny(&caller, op, String::new(), Reason::ConnectionLimit);
+            return None;
+        }
+        let caller = caller.hold(&connection);
+        Some((connection, caller))
     }
 
     pub(super) fn accept(&mut self, which: impl FnOnce(&Listeners) -> Option<&OwnedFd>) -> Option<OwnedFd> {
@@ -75,7 +79,9 @@ impl Gate {
             match served.and_then(|()| self.watch(&front.channel, token)) {
                 Ok(()) => {
                     // While the front reads. What it says is heard after this.
-                    let caller = caller.identify(&self.own);
+                    let mut known = self.attaching.values().filter(|other| other.reserved.is_some());
+                    let known = known.find(|other| other.caller.is_same_process(&caller));
+                    let caller = caller.identify(&self.own, known.map(|known| &known.caller));
                     self.fronts.insert(token, Front { child: front, caller, asked: false });
                 }
                 // Died while it waited; the next one may do better.
@@ -119,7 +125,7 @@ impl Gate {
     /// request, the verdict on a member, the start of a session.
     pub(super) fn make_up_at(&self) -> Instant {
         let starting = |worker: &Worker| match worker.task {
-            Task::Checking { .. } => true,
+            Task::Reserved { .. } | Task::Checking { .. } => true,
             Task::Running { session, step, .. } => session && step != Step::Run,
             Task::Starting | Task::Warm | Task::Ending { .. } => false,
         };

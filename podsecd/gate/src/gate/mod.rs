@@ -6,7 +6,7 @@ mod sessions;
 mod workers;
 
 use crate::accounts::Accounts;
-use crate::audit::{Audit, Open, denial, now};
+use crate::audit::{Audit, Open, now};
 use crate::child::{self, Child};
 use crate::identify::{Caller, Own, is_starved};
 use crate::notify::Listeners;
@@ -17,7 +17,7 @@ use podsec_policy::denials::Denials;
 use podsec_policy::operation::Method;
 use podsec_policy::peer::Roles;
 use podsec_policy::reason::Reason;
-use podsec_policy::rules::{By, Permit, authorize};
+use podsec_policy::rules::{By, Permit, authorize, rule};
 use podsec_sys::nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use podsec_sys::nix::sys::signal::Signal;
 use podsec_sys::nix::sys::signalfd::SignalFd;
@@ -27,7 +27,7 @@ use podsec_wire::session::Attached;
 use podsec_wire::{Channel, WireError};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// Fronts and workers kept started and waiting, each.
@@ -36,6 +36,8 @@ const WARM: usize = 2;
 const QUIET: Duration = Duration::from_millis(5);
 /// For NSS to say whether somebody still is a member; then he is not.
 const CHECK: Duration = Duration::from_secs(2);
+/// How long an answer to that is true, where it was asked before the request was there.
+const FRESH: Duration = Duration::from_millis(100);
 /// For an operation, and for a session until its program runs.
 const OPERATION: Duration = Duration::from_secs(10);
 /// For a worker that has reported its outcome to end.
@@ -78,6 +80,10 @@ enum Task {
     /// Loading what looking people up takes, which may hang.
     Starting,
     Warm,
+    /// For somebody who has said that he will ask for a session: is he still a member, and then inside.
+    Reserved {
+        member: bool,
+    },
     /// Is the caller still a member?
     Checking {
         request: Request,
@@ -114,12 +120,14 @@ struct Ticket {
     expires: Instant,
 }
 
-/// A connection to the attach socket that has not sent its ticket.
+/// A connection to the attach socket that has not sent its ticket, or waits for the session of a coming request.
 #[derive(Debug)]
 struct Attaching {
     connection: Channel,
     caller: Caller,
     expires: Instant,
+    /// Under which number, and the worker that makes ready for it.
+    reserved: Option<(u64, Option<Token>)>,
 }
 
 /// A session of an earlier podsecd.
@@ -349,7 +357,7 @@ impl Gate {
         let now = Instant::now();
         if let Some(deadline) = self.draining {
             let busy = self.workers.values().any(|worker| match &worker.task {
-                Task::Starting | Task::Warm | Task::Ending { .. } => false,
+                Task::Starting | Task::Warm | Task::Reserved { .. } | Task::Ending { .. } => false,
                 Task::Checking { .. } => true,
                 Task::Running { session, step, .. } => !session || *step != Step::Run,
             });
@@ -371,7 +379,7 @@ impl Task {
     /// Is it work, is it a session, and whose?
     fn load(&self) -> Option<(bool, u32)> {
         match self {
-            Self::Starting | Self::Warm => None,
+            Self::Starting | Self::Warm | Self::Reserved { .. } => None,
             Self::Checking { request, permit } => {
                 Some((permit.operation().method() == Method::Enter, request.uid))
             }

@@ -29,12 +29,7 @@ impl Gate {
         }
     }
 
-    pub(super) fn tell_front(
-        &mut self,
-        token: Token,
-        message: &ToFront,
-        descriptors: &[std::os::fd::BorrowedFd<'_>],
-    ) {
+    pub(super) fn tell_front(&mut self, token: Token, message: &ToFront, descriptors: &[BorrowedFd<'_>]) {
         let Some(front) = self.fronts.get(&token) else { return };
         if let Err(error) = front.child.channel.send(message, descriptors) {
             self.drop_front(token, &error);
@@ -46,18 +41,26 @@ impl Gate {
         let Some(front) = self.fronts.remove(&token) else { return };
         let roles = front.caller.roles(self.accounts.roster());
         let decision = self.decide(&front.caller, roles, operation);
-        let request = Request { front: token, id, uid: front.caller.peer.uid };
         let answer = match decision {
-            Ok(permit) => match permit.by() {
-                By::Gate => Some(self.answer(id, &permit, &front.caller, roles)),
-                By::Worker(_) => self.check(request, permit, &front.caller),
-            },
-            Err(reason) => Some(ToFront::Refused { id, reason }),
+            Ok(permit) if permit.by() == By::Gate => self.answer(id, &permit, &front.caller, roles),
+            Ok(permit) => {
+                let request = Request { front: token, id, uid: front.caller.peer.uid };
+                self.fronts.insert(token, front);
+                return self.check(request, permit);
+            }
+            Err(reason) => ToFront::Refused { id, reason },
         };
         self.fronts.insert(token, front);
-        if let Some(answer) = answer {
-            self.tell_front(token, &answer, &[]);
+        self.tell_front(token, &answer, &[]);
+    }
+
+    /// Records that and tells the caller.
+    pub(super) fn refuse(&mut self, request: &Request, operation: &Operation, reason: Reason) {
+        if let Some(front) = self.fronts.remove(&request.front) {
+            self.deny(&front.caller, operation.method().name(), escape(&operation.target()), reason);
+            self.fronts.insert(request.front, front);
         }
+        self.tell_front(request.front, &ToFront::Refused { id: request.id, reason }, &[]);
     }
 
     /// From the caller's facts and the table. A refusal is recorded here.
@@ -100,7 +103,8 @@ impl Gate {
 
     pub(super) fn deny(&mut self, caller: &Caller, op: &str, target: String, reason: Reason) {
         let roles = caller.roles(self.accounts.roster());
-        let (record, now) = (denial(&caller.peer, roles, op, target, reason.name()), Instant::now());
+        let record = Record::denial(now(), &caller.peer, roles, op, target, reason.name());
+        let now = Instant::now();
         if let Some(record) = self.denials.admit(record, now)
             && self.audit.append(&record).is_err()
         {
@@ -132,45 +136,47 @@ impl Gate {
         ToFront::Answer { id, answer }
     }
 
-    /// Asks a worker whether the account database of this moment still agrees with the kernel's groups of then.
-    pub(super) fn check(&mut self, request: Request, permit: Permit, caller: &Caller) -> Option<ToFront> {
-        let (id, operation) = (request.id, permit.operation());
-        let (op, target) = (operation.method().name(), escape(&operation.target()));
-        let reason = self.ask_worker(request, permit).err()?;
-        self.deny(caller, op, target, reason);
-        Some(ToFront::Refused { id, reason })
-    }
-
-    /// One that is ready, or a new one, which takes the question before it loads anything: while the account database
-    /// hangs, those who need not be looked up there are served.
-    fn ask_worker(&mut self, request: Request, permit: Permit) -> Result<(), Reason> {
-        let warm = self
-            .workers
-            .iter()
-            .find(|(_, worker)| matches!(worker.task, Task::Warm))
-            .map(|(&token, _)| token);
-        let token = match warm.map_or_else(|| self.start_worker(), Ok) {
+    /// Asks a worker whether the account database of this moment still agrees with the kernel's groups of then: the one
+    /// that the caller's reservation has asked already, one that is ready, or a new one, which takes the question before
+    /// it loads anything: while the account database hangs, those who need not be looked up there are served.
+    fn check(&mut self, request: Request, permit: Permit) {
+        let front = self.fronts.get(&request.front);
+        let reserved = front.and_then(|front| self.reservation(permit.operation(), &front.caller));
+        if let Some((_, Some(token))) = reserved.and_then(|token| self.attaching.get(&token)?.reserved)
+            && let Some(worker) = self.workers.get_mut(&token)
+            && let Task::Reserved { member } = worker.task
+            && worker.deadline.is_some_and(|deadline| deadline > Instant::now())
+        {
+            worker.task = Task::Checking { request, permit };
+            if member {
+                self.checked(token, Ok(()));
+            }
+            return;
+        }
+        let token = match self.warm_worker().map_or_else(|| self.start_worker(), Ok) {
             Ok(token) => token,
             Err(error) => {
                 eprintln!("podsecd: a worker cannot be started: {error}");
-                return Err(Reason::Resources);
+                return self.refuse(&request, permit.operation(), Reason::Resources);
             }
         };
-        let question = ToWorker::Check {
-            uid: request.uid,
-            roles: permit.roles(),
-            administrators: self.config.accounts.administrators.clone(),
-            method: permit.operation().method(),
-            place: self.accounts.place(),
-        };
-        let worker = self.workers.get_mut(&token).ok_or(Reason::Bug)?;
+        let (uid, roles, method) = (request.uid, permit.roles(), permit.operation().method());
+        self.question(token, uid, roles, method, Task::Checking { request, permit });
+    }
+
+    pub(super) fn warm_worker(&self) -> Option<Token> {
+        let warm = self.workers.iter().find(|(_, worker)| matches!(worker.task, Task::Warm));
+        warm.map(|(&token, _)| token)
+    }
+
+    /// Is he still a member? The worker's answer is for that task.
+    pub(super) fn question(&mut self, token: Token, uid: u32, roles: Roles, method: Method, task: Task) {
+        let administrators = self.config.accounts.administrators.clone();
+        let question = ToWorker::Check { uid, roles, administrators, method, place: self.accounts.place() };
+        let Some(worker) = self.workers.get_mut(&token) else { return };
+        (worker.task, worker.deadline) = (task, Some(Instant::now() + CHECK));
         if worker.child.channel.send(&question, &[]).is_err() {
-            worker.child.kill();
-            self.workers.remove(&token);
-            return Err(Reason::HelperLost);
+            self.lost(token, Reason::HelperLost);
         }
-        worker.deadline = Some(Instant::now() + CHECK);
-        worker.task = Task::Checking { request, permit };
-        Ok(())
     }
 }

@@ -51,6 +51,14 @@ impl Gate {
     }
 
     pub(super) fn checked(&mut self, token: Token, verdict: Result<(), Reason>) {
+        if let Some(Worker { task: Task::Reserved { member }, deadline, .. }) = self.workers.get_mut(&token) {
+            (*member, *deadline) = (true, Some(Instant::now() + FRESH));
+            if verdict.is_err() {
+                // Who is none any more is refused when he asks, by the answer of then.
+                self.workers.remove(&token);
+            }
+            return;
+        }
         let Some(mut worker) = self.workers.remove(&token) else { return };
         let Task::Checking { request, permit } = std::mem::replace(&mut worker.task, Task::Warm) else {
             // A worker that speaks unasked; dropping its channel ends it.
@@ -120,6 +128,7 @@ impl Gate {
             eprintln!("podsecd: the audit cannot be written: {error}");
             if is_starved(&error) { Reason::Resources } else { Reason::AuditUnavailable }
         })?;
+        let reserved = self.reservation(permit.operation(), caller);
         let job = Box::new(Job {
             id: id.clone(),
             operation: permit.into_operation(),
@@ -132,8 +141,10 @@ impl Gate {
         worker.task = Task::Running { request, open, session: session.is_some(), step: Step::Confine };
         self.workers.insert(token, worker);
         let first = session.map(|(secret, ticket)| {
-            self.tickets.insert(secret, ticket);
-            Reply::Entering { ticket: secret, attach: self.config.socket.attach.clone(), session: id }
+            let waiting = reserved.and_then(|token| self.attaching.remove(&token));
+            let fetched = waiting.is_some_and(|waiting| ticket.give(&waiting.connection));
+            let ticket = (!fetched).then(|| self.tickets.insert(secret, ticket)).map(|_| secret);
+            Reply::Entering { ticket, attach: self.config.socket.attach.clone(), session: id }
         });
         Ok((job, given, replies, first))
     }
@@ -167,16 +178,11 @@ impl Gate {
         match worker.task {
             // Its program cannot be run, or the account database hangs or took it down: not again at once.
             Task::Starting => self.make_up_after = Instant::now() + Duration::from_secs(1),
-            Task::Warm | Task::Ending { .. } => {}
+            Task::Warm | Task::Reserved { .. } | Task::Ending { .. } => {}
             Task::Checking { request, permit } => {
                 // The account database did not answer in time, or took the worker down: no answer is no right.
                 let reason = if reason == Reason::Deadline { Reason::NssTimeout } else { reason };
-                if let Some(front) = self.fronts.remove(&request.front) {
-                    let operation = permit.operation();
-                    self.deny(&front.caller, operation.method().name(), escape(&operation.target()), reason);
-                    self.fronts.insert(request.front, front);
-                }
-                self.tell_front(request.front, &ToFront::Refused { id: request.id, reason }, &[]);
+                self.refuse(&request, permit.operation(), reason);
             }
             Task::Running { request, open, step, .. } => {
                 let waited_in_vain = reason == Reason::Deadline && step == Step::Attach && unfetched;
