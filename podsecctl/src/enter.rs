@@ -52,14 +52,14 @@ type Stream = tonic::Streaming<v1::EnterResponse>;
 
 enum Answers {
     Coming(Pin<Box<dyn Future<Output = Result<tonic::Response<Stream>, Status>>>>),
-    Come(Stream),
+    Come(Box<Stream>),
 }
 
 impl Answers {
     /// The next one; not to be asked again after an error.
     async fn next(&mut self) -> Result<Option<v1::EnterResponse>, Status> {
         if let Self::Coming(call) = self {
-            *self = Self::Come(call.await?.into_inner());
+            *self = Self::Come(Box::new(call.await?.into_inner()));
         }
         match self {
             Self::Come(stream) => stream.message().await,
