@@ -93,7 +93,14 @@ impl Asked {
 
     /// Why there is no session, if podsecd knows better.
     pub fn why(&mut self, seen: Failure) -> Failure {
-        self.daemon.wait(self.answers.next()).err().unwrap_or(seen)
+        loop {
+            match self.daemon.wait(self.answers.next()) {
+                // The ticket, or that there is none.
+                Ok(Some(_)) => {}
+                Ok(None) => return seen,
+                Err(why) => return why,
+            }
+        }
     }
 }
 

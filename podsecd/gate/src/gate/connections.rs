@@ -6,22 +6,23 @@ impl Gate {
     pub(super) fn accept_requests(&mut self) {
         for _ in 0..BATCH {
             let Some(connection) = self.accept(|listeners| listeners.requests.as_ref()) else { return };
-            let admitted = self.admit(connection, self.fronts.len() + self.waiting.len(), "");
+            let admitted = self.admit(connection, false);
             self.waiting.extend(admitted);
         }
     }
 
     /// Who calls, unless he has left or has too many connections. Everybody waits in one queue, so a flood has to be taken
     /// out of it as fast as it comes in.
-    pub(super) fn admit(&mut self, connection: OwnedFd, open: usize, op: &str) -> Option<(OwnedFd, Caller)> {
+    pub(super) fn admit(&mut self, connection: OwnedFd, attach: bool) -> Option<(OwnedFd, Caller)> {
         if socket::has_ended(&connection) {
             return None;
         }
         let caller = Caller::glance(&connection, self.config.pidfd);
         let limits = &self.config.limits;
-        if self.connections_of(caller.peer.uid) >= limits.connections_per_uid || open >= limits.connections {
+        let his = self.callers(attach).filter(|other| other.peer.uid == caller.peer.uid).count();
+        if his >= limits.connections_per_uid || self.callers(attach).count() >= limits.connections {
             // Closed without a word: a word would cost a front. The client knows what this means.
-            self.deny(&caller, op, String::new(), Reason::ConnectionLimit);
+            self.deny(&caller, if attach { "attach" } else { "" }, String::new(), Reason::ConnectionLimit);
             return None;
         }
         let caller = caller.hold(&connection);
@@ -42,11 +43,11 @@ impl Gate {
         }
     }
 
-    pub(super) fn connections_of(&self, uid: u32) -> usize {
-        let callers = self.fronts.values().map(|front| &front.caller);
-        let waiting = self.waiting.iter().map(|(_, caller)| caller);
-        let attaching = self.attaching.values().map(|attaching| &attaching.caller);
-        callers.chain(waiting).chain(attaching).filter(|caller| caller.peer.uid == uid).count()
+    /// Of those who are connected to one of the two sockets.
+    fn callers(&self, attach: bool) -> impl Iterator<Item = &Caller> {
+        let fronts = self.fronts.values().map(|front| &front.caller);
+        let requests = fronts.chain(self.waiting.iter().map(|(_, caller)| caller)).filter(move |_| !attach);
+        requests.chain(self.attaching.values().map(|other| &other.caller).filter(move |_| attach))
     }
 
     /// Gives waiting connections their fronts; first to whom has the fewest, so that nobody waits behind a flood.

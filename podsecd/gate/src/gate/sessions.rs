@@ -6,8 +6,7 @@ impl Gate {
     pub(super) fn accept_attach(&mut self) {
         for _ in 0..BATCH {
             let Some(connection) = self.accept(|listeners| Some(&listeners.attach)) else { return };
-            let admitted = self.admit(connection, self.attaching.len(), "attach");
-            let Some((connection, caller)) = admitted else { continue };
+            let Some((connection, caller)) = self.admit(connection, true) else { continue };
             let (connection, token) = (Channel::from(connection), self.token());
             if connection.set_nonblocking().and_then(|()| self.watch(&connection, token)).is_ok() {
                 let expires = Instant::now() + TICKET;
