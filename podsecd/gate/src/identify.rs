@@ -86,14 +86,9 @@ impl Caller {
         self
     }
 
-    /// Asks the kernel for all the rest about him who is held, unless that was done for another connection of the very
-    /// same process.
-    pub fn identify(mut self, own: &Own, known: Option<&Self>) -> Self {
+    /// Asks the kernel for all the rest about him who is held.
+    pub fn identify(mut self, own: &Own) -> Self {
         if self.nobody.is_some() {
-            return self;
-        }
-        if let Some(known) = known {
-            (self.nobody, self.peer.login_uid) = (known.nobody, known.peer.login_uid);
             return self;
         }
         let facts = Facts::of(self.peer.pid);
@@ -202,7 +197,7 @@ mod tests {
 
     fn identify(mode: Pidfd) -> Caller {
         let (_a, b) = socket::pair().unwrap();
-        Caller::glance(&b, mode).hold(&b).identify(&Own::read().unwrap(), None)
+        Caller::glance(&b, mode).hold(&b).identify(&Own::read().unwrap())
     }
 
     #[test]
@@ -220,7 +215,7 @@ mod tests {
         let mut own = Own::read().unwrap();
         let (_a, b) = socket::pair().unwrap();
         own.uid_map.push('0');
-        let verdict = |own: &Own| Caller::glance(&b, Pidfd::Auto).hold(&b).identify(own, None).verdict();
+        let verdict = |own: &Own| Caller::glance(&b, Pidfd::Auto).hold(&b).identify(own).verdict();
         assert_eq!(verdict(&own), Err(Reason::ForeignUserns));
         let mut own = Own::read().unwrap();
         own.pid_depth += 1;
@@ -230,7 +225,7 @@ mod tests {
     #[test]
     fn a_glance_makes_nobody_somebody() {
         let (_a, b) = socket::pair().unwrap();
-        let caller = Caller::glance(&b, Pidfd::Auto).identify(&Own::read().unwrap(), None);
+        let caller = Caller::glance(&b, Pidfd::Auto).identify(&Own::read().unwrap());
         assert_eq!(caller.peer.uid, podsec_sys::nix::unistd::geteuid().as_raw());
         assert_eq!(caller.verdict(), Err(Reason::Unidentified));
     }
