@@ -36,7 +36,7 @@ const WARM: usize = 2;
 const QUIET: Duration = Duration::from_millis(5);
 /// For NSS to say whether somebody still is a member; then he is not.
 const CHECK: Duration = Duration::from_secs(2);
-/// How long an answer to that is true, where it was asked before the request was there.
+/// The same, where it is asked before the request is there: that long before it at most.
 const FRESH: Duration = Duration::from_millis(100);
 /// For an operation, and for a session until its program runs.
 const OPERATION: Duration = Duration::from_secs(10);
@@ -82,6 +82,7 @@ enum Task {
     Warm,
     /// For somebody who has said that he will ask for a session: is he still a member, and then inside.
     Reserved {
+        roles: Roles,
         member: bool,
     },
     /// Is the caller still a member?

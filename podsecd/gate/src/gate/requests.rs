@@ -144,10 +144,12 @@ impl Gate {
         let reserved = front.and_then(|front| self.reservation(permit.operation(), &front.caller));
         if let Some((_, Some(token))) = reserved.and_then(|token| self.attaching.get(&token)?.reserved)
             && let Some(worker) = self.workers.get_mut(&token)
-            && let Task::Reserved { member } = worker.task
+            && let Task::Reserved { roles, member } = worker.task
+            && roles == permit.roles()
             && worker.deadline.is_some_and(|deadline| deadline > Instant::now())
         {
-            worker.task = Task::Checking { request, permit };
+            (worker.task, worker.deadline) =
+                (Task::Checking { request, permit }, Some(Instant::now() + CHECK));
             if member {
                 self.checked(token, Ok(()));
             }
@@ -174,7 +176,8 @@ impl Gate {
         let administrators = self.config.accounts.administrators.clone();
         let question = ToWorker::Check { uid, roles, administrators, method, place: self.accounts.place() };
         let Some(worker) = self.workers.get_mut(&token) else { return };
-        (worker.task, worker.deadline) = (task, Some(Instant::now() + CHECK));
+        let time = if matches!(task, Task::Reserved { .. }) { FRESH } else { CHECK };
+        (worker.task, worker.deadline) = (task, Some(Instant::now() + time));
         if worker.child.channel.send(&question, &[]).is_err() {
             self.lost(token, Reason::HelperLost);
         }

@@ -49,7 +49,7 @@ impl Gate {
         let roles = caller.roles(self.accounts.roster()).intersection(allowed);
         let worker = self.warm_worker().filter(|_| roles != Roles::NONE && caller.verdict().is_ok());
         if let Some(worker) = worker {
-            let task = Task::Reserved { member: false };
+            let task = Task::Reserved { roles, member: false };
             self.question(worker, caller.peer.uid, roles, Method::Enter, task);
         }
         self.attaching.insert(token, Attaching { reserved: Some((number, worker)), ..attaching });

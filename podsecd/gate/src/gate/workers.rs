@@ -51,8 +51,8 @@ impl Gate {
     }
 
     pub(super) fn checked(&mut self, token: Token, verdict: Result<(), Reason>) {
-        if let Some(Worker { task: Task::Reserved { member }, deadline, .. }) = self.workers.get_mut(&token) {
-            (*member, *deadline) = (true, Some(Instant::now() + FRESH));
+        if let Some(Worker { task: Task::Reserved { member, .. }, .. }) = self.workers.get_mut(&token) {
+            *member = true;
             if verdict.is_err() {
                 // Who is none any more is refused when he asks, by the answer of then.
                 self.workers.remove(&token);
