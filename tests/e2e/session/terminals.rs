@@ -176,9 +176,10 @@ fn some_descriptors_are_terminals(_: &mut Oracle) {
     terminal.sees("from a pipe\r\n");
     assert_eq!(terminal.ends().0, 5);
 
-    // As a pager has it: it reads the keys from the terminal, and the session's output from a pipe.
+    // As a pager has it: it reads the keys from the terminal, and the session's output from a pipe. What is typed goes to
+    // whoever reads first, so podsecctl has its input from elsewhere.
     let pager = "read -r key </dev/tty; head -n 1 >/dev/null; echo got $key";
-    let mut terminal = at(&format!("podsecctl enter -- seq 100000 | bash -c '{pager}'"));
+    let mut terminal = at(&format!("podsecctl enter -- seq 100000 </dev/null | bash -c '{pager}'"));
     terminal.types("q\r");
     terminal.sees("got q\r\n");
     terminal.ends();
