@@ -107,7 +107,8 @@ pub enum ToWorker {
     /// Before there is a question: load what looking people up takes.
     WarmUp,
     /// Does the account database of this moment still give this uid one of these roles? The worker has no
-    /// descriptor and no operation yet, so it cannot do anything of the caller's before the answer is in.
+    /// descriptor and no operation yet, so it cannot do anything of the caller's before the answer is in. Asked for a
+    /// request, or for a reservation before it.
     Check {
         /// Of the peer.
         uid: u32,

@@ -52,7 +52,7 @@ impl Gate {
 
     pub(super) fn checked(&mut self, token: Token, verdict: Result<(), Reason>) {
         if let Some(Worker { task: Task::Reserved { member, .. }, .. }) = self.workers.get_mut(&token) {
-            *member = true;
+            *member = verdict.is_ok();
             if verdict.is_err() {
                 // Who is none any more is refused when he asks, by the answer of then.
                 self.workers.remove(&token);
