@@ -45,9 +45,12 @@ impl Own {
     /// namespaces are readable by all. An identity map in a pid namespace of its own shows by the depth.
     /// Who is not held is refused for that.
     fn is_home(&self, facts: &Facts, process: Option<&OwnedFd>) -> io::Result<bool> {
-        Ok(facts.read("uid_map")? == self.uid_map
-            && facts.read("gid_map")? == self.gid_map
+        Ok(self.has_our_maps(facts)?
             && process.map(process::pid_depth).transpose()?.is_none_or(|depth| depth == self.pid_depth))
+    }
+
+    fn has_our_maps(&self, facts: &Facts) -> io::Result<bool> {
+        Ok(facts.read("uid_map")? == self.uid_map && facts.read("gid_map")? == self.gid_map)
     }
 }
 
@@ -86,14 +89,19 @@ impl Caller {
         self
     }
 
-    /// Asks the kernel for all the rest about him who is held.
-    pub fn identify(mut self, own: &Own) -> Self {
+    /// Asks the kernel for all the rest about him who is held. Of a process that is `known` from another connection only
+    /// what it can change: it may have moved to another user namespace, but no process changes its number's depth.
+    pub fn identify(mut self, own: &Own, known: Option<&Self>) -> Self {
+        self.nobody = self.nobody.or(known.and_then(|known| known.nobody));
         if self.nobody.is_some() {
             return self;
         }
         let facts = Facts::of(self.peer.pid);
-        let home = own.is_home(&facts, self.process.as_ref());
-        self.peer.login_uid = login_uid(&facts);
+        let home = match known {
+            Some(_) => own.has_our_maps(&facts),
+            None => own.is_home(&facts, self.process.as_ref()),
+        };
+        self.peer.login_uid = known.map_or_else(|| login_uid(&facts), |known| known.peer.login_uid);
         // All of the above was about the number; now see whether that still was the caller.
         self.nobody = match home {
             Ok(true) => self.verdict().err(),
@@ -197,7 +205,7 @@ mod tests {
 
     fn identify(mode: Pidfd) -> Caller {
         let (_a, b) = socket::pair().unwrap();
-        Caller::glance(&b, mode).hold(&b).identify(&Own::read().unwrap())
+        Caller::glance(&b, mode).hold(&b).identify(&Own::read().unwrap(), None)
     }
 
     #[test]
@@ -215,7 +223,7 @@ mod tests {
         let mut own = Own::read().unwrap();
         let (_a, b) = socket::pair().unwrap();
         own.uid_map.push('0');
-        let verdict = |own: &Own| Caller::glance(&b, Pidfd::Auto).hold(&b).identify(own).verdict();
+        let verdict = |own: &Own| Caller::glance(&b, Pidfd::Auto).hold(&b).identify(own, None).verdict();
         assert_eq!(verdict(&own), Err(Reason::ForeignUserns));
         let mut own = Own::read().unwrap();
         own.pid_depth += 1;
@@ -223,9 +231,23 @@ mod tests {
     }
 
     #[test]
+    fn who_is_known_may_have_moved() {
+        let (_a, b) = socket::pair().unwrap();
+        let (mut known, mut own) = (identify(Pidfd::Auto), Own::read().unwrap());
+        let verdict = |own: &Own, known: &Caller| {
+            Caller::glance(&b, Pidfd::Auto).hold(&b).identify(own, Some(known)).verdict()
+        };
+        assert_eq!(verdict(&own, &known), Ok(()));
+        own.gid_map.push('0');
+        assert_eq!(verdict(&own, &known), Err(Reason::ForeignUserns));
+        known.nobody = Some(Reason::BadUid);
+        assert_eq!(verdict(&Own::read().unwrap(), &known), Err(Reason::BadUid));
+    }
+
+    #[test]
     fn a_glance_makes_nobody_somebody() {
         let (_a, b) = socket::pair().unwrap();
-        let caller = Caller::glance(&b, Pidfd::Auto).identify(&Own::read().unwrap());
+        let caller = Caller::glance(&b, Pidfd::Auto).identify(&Own::read().unwrap(), None);
         assert_eq!(caller.peer.uid, podsec_sys::nix::unistd::geteuid().as_raw());
         assert_eq!(caller.verdict(), Err(Reason::Unidentified));
     }

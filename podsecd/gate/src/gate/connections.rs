@@ -80,7 +80,9 @@ impl Gate {
             match served.and_then(|()| self.watch(&front.channel, token)) {
                 Ok(()) => {
                     // While the front reads. What it says is heard after this.
-                    let caller = caller.identify(&self.own);
+                    let mut known = self.attaching.values().filter(|other| other.reserved.is_some());
+                    let known = known.find(|other| other.caller.is_same_process(&caller));
+                    let caller = caller.identify(&self.own, known.map(|known| &known.caller));
                     self.fronts.insert(token, Front { child: front, caller, asked: false });
                 }
                 // Died while it waited; the next one may do better.

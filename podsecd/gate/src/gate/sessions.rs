@@ -42,9 +42,9 @@ impl Gate {
     }
 
     /// He is about to ask for a session. While he writes the request, a worker sees whether he still is a member, and goes
-    /// in: it knows nothing of what he will ask, and nothing is begun. Where he lives is looked at when he asks.
+    /// in: it knows nothing of what he will ask, and nothing is begun.
     fn reserve(&mut self, token: Token, attaching: Attaching, number: u64) {
-        let caller = &attaching.caller;
+        let caller = attaching.caller.identify(&self.own, None);
         let allowed = rule(Method::Enter).map_or(Roles::NONE, |rule| rule.roles);
         let roles = caller.roles(self.accounts.roster()).intersection(allowed);
         let worker = self.warm_worker().filter(|_| roles != Roles::NONE && caller.verdict().is_ok());
@@ -52,7 +52,7 @@ impl Gate {
             let task = Task::Reserved { roles, member: false };
             self.question(worker, caller.peer.uid, roles, Method::Enter, task);
         }
-        self.attaching.insert(token, Attaching { reserved: Some((number, worker)), ..attaching });
+        self.attaching.insert(token, Attaching { caller, reserved: Some((number, worker)), ..attaching });
     }
 
     /// The connection on which this very process waits for this very session.
