@@ -126,7 +126,7 @@ impl Gate {
     /// request, the verdict on a member, the start of a session.
     pub(super) fn make_up_at(&self) -> Instant {
         let starting = |worker: &Worker| match worker.task {
-            Task::Reserved { .. } | Task::Checking { .. } => true,
+            Task::Reserved(..) | Task::Checking { .. } => true,
             Task::Running { session, step, .. } => session && step != Step::Run,
             Task::Starting | Task::Warm | Task::Ending { .. } => false,
         };

@@ -80,11 +80,8 @@ enum Task {
     /// Loading what looking people up takes, which may hang.
     Starting,
     Warm,
-    /// For somebody who has said that he will ask for a session: is he still a member, and then inside.
-    Reserved {
-        roles: Roles,
-        member: bool,
-    },
+    /// For somebody who has said that he will ask for a session, by one of these roles: has he been found to hold it still?
+    Reserved(Roles, bool),
     /// Is the caller still a member?
     Checking {
         request: Request,
@@ -358,7 +355,7 @@ impl Gate {
         let now = Instant::now();
         if let Some(deadline) = self.draining {
             let busy = self.workers.values().any(|worker| match &worker.task {
-                Task::Starting | Task::Warm | Task::Reserved { .. } | Task::Ending { .. } => false,
+                Task::Starting | Task::Warm | Task::Reserved(..) | Task::Ending { .. } => false,
                 Task::Checking { .. } => true,
                 Task::Running { session, step, .. } => !session || *step != Step::Run,
             });
@@ -380,7 +377,7 @@ impl Task {
     /// Is it work, is it a session, and whose?
     fn load(&self) -> Option<(bool, u32)> {
         match self {
-            Self::Starting | Self::Warm | Self::Reserved { .. } => None,
+            Self::Starting | Self::Warm | Self::Reserved(..) => None,
             Self::Checking { request, permit } => {
                 Some((permit.operation().method() == Method::Enter, request.uid))
             }

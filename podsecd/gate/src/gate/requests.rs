@@ -144,7 +144,7 @@ impl Gate {
         let reserved = front.and_then(|front| self.reservation(permit.operation(), &front.caller));
         if let Some((_, Some(token))) = reserved.and_then(|token| self.attaching.get(&token)?.reserved)
             && let Some(worker) = self.workers.get_mut(&token)
-            && let Task::Reserved { roles, member } = worker.task
+            && let Task::Reserved(roles, member) = worker.task
             && roles == permit.roles()
             && worker.deadline.is_some_and(|deadline| deadline > Instant::now())
         {
@@ -176,7 +176,7 @@ impl Gate {
         let administrators = self.config.accounts.administrators.clone();
         let question = ToWorker::Check { uid, roles, administrators, method, place: self.accounts.place() };
         let Some(worker) = self.workers.get_mut(&token) else { return };
-        let time = if matches!(task, Task::Reserved { .. }) { FRESH } else { CHECK };
+        let time = if matches!(task, Task::Reserved(..)) { FRESH } else { CHECK };
         (worker.task, worker.deadline) = (task, Some(Instant::now() + time));
         if worker.child.channel.send(&question, &[]).is_err() {
             self.lost(token, Reason::HelperLost);

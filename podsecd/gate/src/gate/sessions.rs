@@ -49,8 +49,7 @@ impl Gate {
         let roles = caller.roles(self.accounts.roster()).intersection(allowed);
         let worker = self.warm_worker().filter(|_| roles != Roles::NONE && caller.verdict().is_ok());
         if let Some(worker) = worker {
-            let task = Task::Reserved { roles, member: false };
-            self.question(worker, caller.peer.uid, roles, Method::Enter, task);
+            self.question(worker, caller.peer.uid, roles, Method::Enter, Task::Reserved(roles, false));
         }
         self.attaching.insert(token, Attaching { caller, reserved: Some((number, worker)), ..attaching });
     }

@@ -51,7 +51,7 @@ impl Gate {
     }
 
     pub(super) fn checked(&mut self, token: Token, verdict: Result<(), Reason>) {
-        if let Some(Worker { task: Task::Reserved { member, .. }, .. }) = self.workers.get_mut(&token) {
+        if let Some(Worker { task: Task::Reserved(_, member), .. }) = self.workers.get_mut(&token) {
             *member = verdict.is_ok();
             if verdict.is_err() {
                 // Who is none any more is refused when he asks, by the answer of then.
@@ -178,7 +178,7 @@ impl Gate {
         match worker.task {
             // Its program cannot be run, or the account database hangs or took it down: not again at once.
             Task::Starting => self.make_up_after = Instant::now() + Duration::from_secs(1),
-            Task::Warm | Task::Reserved { .. } | Task::Ending { .. } => {}
+            Task::Warm | Task::Reserved(..) | Task::Ending { .. } => {}
             Task::Checking { request, permit } => {
                 // The account database did not answer in time, or took the worker down: no answer is no right.
                 let reason = if reason == Reason::Deadline { Reason::NssTimeout } else { reason };
