@@ -97,7 +97,7 @@ fn race(ways: &[Way], rounds: usize) -> Vec<Samples> {
 }
 
 /// The first ways are podsec's, the next is the one that all are measured by, the rest are others.
-fn figures(bench: &'static str, bound: Option<Bound>, ways: &[Way], samples: &[Samples]) -> Vec<Figure> {
+fn figures(bench: &'static str, ways: &[Way], samples: &[Samples]) -> Vec<Figure> {
     let bare = ways.iter().position(|way| way.name == "nsenter").expect("nsenter");
     let mut figures = Vec::new();
     let against = |index: usize, share: f64, name: &str, by: usize| {
@@ -106,11 +106,7 @@ fn figures(bench: &'static str, bound: Option<Bound>, ways: &[Way], samples: &[S
             .against(name, samples[by].quantile(share))
     };
     for index in 0..bare {
-        let figure = against(index, 0.5, "nsenter", bare);
-        figures.push(match bound {
-            Some(bound) => figure.bound(bound),
-            None => figure,
-        });
+        figures.push(against(index, 0.5, "nsenter", bare).bound(Bound::RatioAtMost(1.3)));
         figures.push(against(index, 0.9, "nsenter", bare));
         eprintln!("  {}: {}", ways[index].name, samples[index].spread(&samples[bare]));
     }
@@ -137,7 +133,7 @@ pub fn on_throwaway(rounds: usize) -> Vec<Figure> {
     check(ways, child);
     let spoken = [with_lang("with LANG: podsecctl", &ways[0]), with_lang("with LANG: nsenter", &ways[2])];
     let samples = race(&[ways, floor, &spoken].concat(), rounds);
-    let mut figures = figures("enter", Some(Bound::RatioAtMost(1.3)), ways, &samples);
+    let mut figures = figures("enter", ways, &samples);
     let [floor, podsecctl, nsenter] = &samples[ways.len()..] else { panic!("more ways than these") };
     figures.push(Figure::new("enter", "/bin/true p50, the floor", "ms", floor.median()));
     let spoken = Figure::new("enter", "podsecctl enter by alice, with LANG", "ms", podsecctl.median());
@@ -172,8 +168,7 @@ pub fn on_systemd(rounds: usize) -> Vec<Figure> {
     ];
     check(&ways, child);
     let samples = race(&ways, rounds);
-    // Against the ways in of that host. Its nsenter starts faster than Debian 12's, and is there to compare with.
-    figures("enter-systemd", None, &ways, &samples)
+    figures("enter-systemd", &ways, &samples)
 }
 
 /// A file that only root may change, on a host that is thrown away.
