@@ -19,7 +19,7 @@ STATIC = --target $(TRIPLE) --target-dir target/static \
 	--config 'target.$(TRIPLE).rustflags=["-Ctarget-feature=+crt-static","-Crelocation-model=static"]'
 STATIC_BINS = podsecd podsecd-front podsecctl podsec-u7s
 
-.PHONY: help build demo shell check bench install install-files uninstall clean
+.PHONY: help build faults demo shell check bench install install-files uninstall clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -31,6 +31,12 @@ build: ## compile everything for release into target/dist
 	@mkdir -p target/dist
 	@cp -lf $(STATIC_BINS:%=target/static/$(TRIPLE)/release/%) target/release/podsecd-worker target/dist/
 	@target/static/$(TRIPLE)/release/podsec-docs target/dist/docs
+
+# For the tests of crashes only: never installed by anything else.
+faults:
+	cargo build --locked -p podsecd-worker --features faults
+	@mkdir -p target/faults
+	@cp -f target/debug/podsecd-worker target/faults/
 
 demo: ## show it: real namespaces, who gets in, who does not, the audit; leaves nothing behind
 	@tests/host/deps build demo

@@ -6,8 +6,13 @@ use crate::{spec, time};
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use podsec_policy::audit::Phase;
+use podsec_policy::name::{AccountName, NameError};
 use podsec_policy::port::PortSpec;
 use podsec_policy::rules::RULES;
+use podsec_policy::user::{
+    Fingerprint, FullName, FullNameError, KeyAlgorithm, KeyDays, KeyDaysError, Scope, ScopeError,
+};
+use serde::Deserialize;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -22,11 +27,14 @@ pub const EXIT_STATUS: &[(&str, &str)] = &[
         "0",
         "Done. For enter: the status of the program inside, 0 to 255; 128 and the number of the signal that ended it.",
     ),
-    ("1", "The answer is bad news: status found something not well, audit verify found a broken chain."),
+    (
+        "1",
+        "The answer is bad news: status found something not well, audit verify a broken chain, user verify something broken or open. Or yours was: a question was not answered with yes.",
+    ),
     ("2", "Wrong usage, or podsecd refused the request as malformed."),
     ("69", "No podsecd to talk to: not running, not reachable, or the socket is not root's."),
     ("70", "podsecd failed; its log says why."),
-    ("74", "Reading or writing failed on this side."),
+    ("74", "Reading, writing or gpg failed on this side."),
     (
         "75",
         "Not now: too many connections or sessions, no answer in time, or podsecd or the namespace is on its way up or down. Try again.",
@@ -35,7 +43,7 @@ pub const EXIT_STATUS: &[(&str, &str)] = &[
     ("77", "You may not ask for that."),
     (
         "78",
-        "The host is not in the state for it: the namespace is down, the port is in use, the audit cannot be written.",
+        "The host is not in the state for it: the namespace is down, the port is in use, the audit cannot be written, there is no such key.",
     ),
     ("127", "The program could not be started inside the namespaces."),
     ("141", "Whoever read the output went away."),
@@ -50,6 +58,10 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
     ("NO_COLOR", "With any value: no colour, unless --color says otherwise."),
     ("TERM, COLORTERM", "Sent along by enter with a terminal."),
     ("LANG, LANGUAGE, LC_*", "Sent along by enter."),
+    (
+        "HOME, GNUPGHOME, GPG_TTY, TERM, DISPLAY, WAYLAND_DISPLAY, XAUTHORITY, DBUS_SESSION_BUS_ADDRESS",
+        "Handed to gpg by key generate, publish and rotate, and nothing else is.",
+    ),
 ];
 
 /// Files that podsecctl touches.
@@ -58,7 +70,8 @@ pub const FILES: &[(&str, &str)] = &[
     (podsec_policy::config::ATTACH_PATH, "Where a session is fetched."),
 ];
 
-/// Asks podsecd: enters the rootless namespaces of this host, publishes their ports, reads the audit.
+/// Asks podsecd: enters the rootless namespaces of this host, publishes their ports, makes users and keys, reads the
+/// audit.
 #[derive(Debug, Parser)]
 #[command(name = "podsecctl", version, max_term_width = 100, arg_required_else_help = true)]
 #[command(after_help = "Exit status: `podsecctl --help` has the list.", after_long_help = exit_status())]
@@ -113,6 +126,18 @@ pub enum Command {
     /// List, publish and withdraw ports of the namespace
     #[command(subcommand)]
     Port(Port),
+    /// Make users of images and of the cluster, and look after them
+    ///
+    /// Root, system users, administrators and users that podsec did not make are never touched. Whoever is no
+    /// administrator may look at himself.
+    #[command(subcommand)]
+    User(Box<User>),
+    /// Make, publish and withdraw the keys that images are signed with
+    ///
+    /// The private key is made by gpg, as yourself in your own home, and never leaves it; podsecd publishes the public
+    /// key, by which the images are verified.
+    #[command(subcommand)]
+    Key(Key),
     /// Read the record of what was asked of podsecd, or check it
     Audit(Audit),
     /// Show whether podsecd, the audit and the namespaces are well
@@ -177,6 +202,280 @@ pub struct PortChange {
     /// Only say what would be done
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// Make users of images and of the cluster, and look after them
+#[derive(Debug, Subcommand)]
+pub enum User {
+    /// Make users, or complete those that lack something
+    ///
+    /// The accounts are locked until `podsecctl user passwd` sets a password. Asked again for what is there it changes
+    /// nothing. A failure with one user does not stop the others.
+    ///
+    /// FILE is TOML: a table [[user]] for each, with name and category as here, and where there is more to say with
+    /// full_name, scopes (a list), and shared, linger and key (true or false).
+    Create(CreateUsers),
+    /// List podsec's users
+    List,
+    /// Show a user, by default yourself
+    Show {
+        /// Who
+        #[arg(value_parser = account, value_hint = clap::ValueHint::Username)]
+        name: Option<AccountName>,
+    },
+    /// Let nobody log in as a user any more; what runs goes on
+    Lock(UserChanges),
+    /// Let users log in again
+    Unlock(UserChanges),
+    /// Set a user's password
+    ///
+    /// On a terminal it is asked for, twice and unseen. A newline at the end of what is read is not part of it.
+    Passwd(Passwd),
+    /// End the processes of users and remove their accounts, ids, keys and records
+    Delete(DeleteUsers),
+    /// Check that users are as they were made, and which ways around signed images are open to them
+    Verify {
+        /// Who; by default yourself
+        #[arg(value_name = "NAME", value_parser = account, value_hint = clap::ValueHint::Username)]
+        names: Vec<AccountName>,
+    },
+    /// Show or set who may use newuidmap(1) and newgidmap(1)
+    RestrictIdmaps {
+        /// on: image users and the cluster user only; off: everybody; neither: show how it is
+        switch: Option<Switch>,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// Make users, or complete those that lack something.
+#[derive(Debug, Args)]
+pub struct CreateUsers {
+    /// Login names: a-z, 0-9, '_' and '-', a letter or '_' first
+    #[arg(value_name = "NAME", value_parser = account, required_unless_present = "from")]
+    pub names: Vec<AccountName>,
+    /// Read them from a file; - for standard input
+    #[arg(
+        long, value_name = "FILE", value_hint = clap::ValueHint::FilePath,
+        conflicts_with_all = ["names", "category", "scopes", "shared", "full_name", "linger", "with_key"]
+    )]
+    pub from: Option<PathBuf>,
+    /// What they are
+    #[arg(long, value_name = "CATEGORY", required_unless_present = "from")]
+    pub category: Option<CategoryName>,
+    /// Repository, such as registry.local/team, in which an image creator signs; may be given again
+    #[arg(long = "scope", value_name = "SCOPE", value_parser = scope)]
+    pub scopes: Vec<Scope>,
+    /// Others, made with --shared too, may sign there as well
+    #[arg(long)]
+    pub shared: bool,
+    /// For people to read
+    #[arg(long, value_name = "TEXT", value_parser = full_name)]
+    pub full_name: Option<FullName>,
+    /// Their processes go on after they have logged out
+    #[arg(long)]
+    pub linger: bool,
+    /// Make an image creator's signing key with him; otherwise he does it with `podsecctl key generate`
+    #[arg(long)]
+    pub with_key: bool,
+    /// Kind of signing key
+    #[arg(long, value_name = "ALGORITHM", default_value = Algorithm::DEFAULT)]
+    pub key_algorithm: Algorithm,
+    /// Days until it expires, two years by default
+    #[arg(long, value_name = "DAYS", value_parser = days)]
+    pub key_days: Option<KeyDays>,
+    /// Read the passphrase that protects the private key from this descriptor
+    #[arg(long, value_name = "FD")]
+    pub key_passphrase_fd: Option<u32>,
+    /// Let nothing but the home protect the private key
+    #[arg(long, conflicts_with = "key_passphrase_fd")]
+    pub no_key_passphrase: bool,
+    /// Only say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Users to change.
+#[derive(Debug, Args)]
+pub struct UserChanges {
+    /// Who
+    #[arg(required = true, value_name = "NAME", value_parser = account, value_hint = clap::ValueHint::Username)]
+    pub names: Vec<AccountName>,
+    /// Only say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Set a user's password.
+#[derive(Debug, Args)]
+pub struct Passwd {
+    /// Whose
+    #[arg(value_parser = account, value_hint = clap::ValueHint::Username)]
+    pub name: AccountName,
+    /// Read it from standard input
+    #[arg(long)]
+    pub stdin: bool,
+    /// Read it from this descriptor
+    #[arg(long, value_name = "FD", conflicts_with = "stdin")]
+    pub password_fd: Option<u32>,
+}
+
+/// Users to remove.
+#[derive(Debug, Args)]
+pub struct DeleteUsers {
+    /// Who, and whether for show.
+    #[command(flatten)]
+    pub users: UserChanges,
+    /// Remove the homes, too; otherwise they stay, for root alone
+    #[arg(long)]
+    pub remove_home: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// Make, publish and withdraw the keys that images are signed with
+#[derive(Debug, Subcommand)]
+pub enum Key {
+    /// Make your signing key and publish it
+    ///
+    /// Runs gpg with your keyring. Its pinentry asks for the passphrase that protects the private key, unless an option
+    /// says otherwise.
+    Generate(GenerateKey),
+    /// Publish the first key of a creator, or the same one with a later expiry
+    Publish(OfferKey),
+    /// Publish a new key beside the old ones, which stay valid for what they signed
+    Rotate(OfferKey),
+    /// Withdraw a key: nothing that it signed is trusted any more
+    Revoke(RevokeKey),
+    /// List published keys
+    List {
+        /// Of this creator
+        #[arg(value_parser = account, value_hint = clap::ValueHint::Username)]
+        name: Option<AccountName>,
+    },
+    /// Print a creator's keys that verify images now
+    Export {
+        /// Whose
+        #[arg(value_parser = account, value_hint = clap::ValueHint::Username)]
+        name: AccountName,
+        /// Only this one
+        #[arg(long, value_name = "FINGERPRINT", value_parser = Fingerprint::new)]
+        fingerprint: Option<Fingerprint>,
+        /// As text
+        #[arg(long)]
+        armor: bool,
+    },
+}
+
+/// Make your signing key and publish it.
+#[derive(Debug, Args)]
+pub struct GenerateKey {
+    /// Kind of key
+    #[arg(long, value_name = "ALGORITHM", default_value = Algorithm::DEFAULT)]
+    pub algorithm: Algorithm,
+    /// Days until it expires, two years by default
+    #[arg(long, value_name = "DAYS", value_parser = days)]
+    pub days: Option<KeyDays>,
+    /// Read the passphrase from this descriptor
+    #[arg(long, value_name = "FD")]
+    pub passphrase_fd: Option<u32>,
+    /// Let nothing but your home protect the private key
+    #[arg(long, conflicts_with = "passphrase_fd")]
+    pub no_passphrase: bool,
+    /// Beside the key that you have published already
+    #[arg(long)]
+    pub rotate: bool,
+}
+
+/// A public key to be published.
+#[derive(Debug, Args)]
+pub struct OfferKey {
+    /// The fingerprint of a key in your keyring, a file, or - for standard input; by default the one key in your
+    /// keyring that you can sign with
+    #[arg(value_name = "FINGERPRINT|FILE|-", value_hint = clap::ValueHint::FilePath)]
+    pub key: Option<PathBuf>,
+    /// Whose it is, for administrators; by default yours
+    #[arg(long, value_name = "NAME", value_parser = account, value_hint = clap::ValueHint::Username)]
+    pub creator: Option<AccountName>,
+    /// Only say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// A key to withdraw.
+#[derive(Debug, Args)]
+pub struct RevokeKey {
+    /// Which, as `key list` prints it
+    #[arg(value_parser = Fingerprint::new)]
+    pub fingerprint: Fingerprint,
+    /// Whose it is, for administrators; by default yours
+    #[arg(long, value_name = "NAME", value_parser = account, value_hint = clap::ValueHint::Username)]
+    pub creator: Option<AccountName>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Only say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+fn account(text: &str) -> Result<AccountName, NameError> {
+    AccountName::new(text)
+}
+
+fn scope(text: &str) -> Result<Scope, ScopeError> {
+    Scope::new(text)
+}
+
+fn full_name(text: &str) -> Result<FullName, FullNameError> {
+    FullName::new(text)
+}
+
+fn days(text: &str) -> Result<KeyDays, KeyDaysError> {
+    text.parse().map_err(|_| KeyDaysError).and_then(KeyDays::new)
+}
+
+/// What somebody is, without what only some have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CategoryName {
+    /// Publishes signed images
+    ImageCreator,
+    /// Runs signed images
+    ImageUser,
+    /// A person of the Kubernetes cluster, without containers of his own
+    ClusterUser,
+    /// The cluster user of podsecd's configuration
+    ClusterAdmin,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// Image users and the cluster user only
+    On,
+    /// Everybody
+    Off,
+}
+
+/// Kind of a key, for the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Algorithm(pub KeyAlgorithm);
+
+impl Algorithm {
+    const DEFAULT: &str = "ed25519";
+}
+
+impl ValueEnum for Algorithm {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self(KeyAlgorithm::Ed25519), Self(KeyAlgorithm::Rsa3072), Self(KeyAlgorithm::Rsa4096)]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.0.name()))
+    }
 }
 
 /// Read the record of what was asked of podsecd, or check it
@@ -339,6 +638,103 @@ mod tests {
             parse(&["audit", "verify"]),
             Ok(Command::Audit(Audit { command: Some(AuditCommand::Verify), .. }))
         ));
+    }
+
+    fn create(line: &str) -> Result<CreateUsers, clap::error::ErrorKind> {
+        let words: Vec<_> = line.split_whitespace().collect();
+        match *user(&[&["create"], &words[..]].concat())? {
+            User::Create(create) => Ok(create),
+            other => panic!("{line:?}: {other:?}"),
+        }
+    }
+
+    fn user(line: &[&str]) -> Result<Box<User>, clap::error::ErrorKind> {
+        match parse(&[&["user"], line].concat())? {
+            Command::User(user) => Ok(user),
+            other => panic!("{line:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn users_are_named_or_read_from_a_file() {
+        use clap::error::ErrorKind;
+        let made =
+            create("carol dave --category image-creator --scope a.b/c --scope a.b/d --shared").unwrap();
+        assert_eq!(made.names.iter().map(AccountName::as_str).collect::<Vec<_>>(), ["carol", "dave"]);
+        assert_eq!((made.category, made.scopes.len()), (Some(CategoryName::ImageCreator), 2));
+        assert_eq!((made.key_algorithm, made.key_days), (Algorithm(KeyAlgorithm::Ed25519), None));
+        assert_eq!(create("--from -").unwrap().from, Some("-".into()));
+        for (line, kind) in [
+            ("carol", ErrorKind::MissingRequiredArgument),
+            ("--category image-user", ErrorKind::MissingRequiredArgument),
+            ("carol --from x", ErrorKind::ArgumentConflict),
+            ("--from x --category image-user", ErrorKind::ArgumentConflict),
+            ("--from x --with-key", ErrorKind::ArgumentConflict),
+            ("Carol --category image-user", ErrorKind::ValueValidation),
+            ("carol --category admin", ErrorKind::InvalidValue),
+            ("carol --category image-creator --scope team", ErrorKind::ValueValidation),
+            ("carol --category image-user --full-name a:b", ErrorKind::ValueValidation),
+            ("carol --category image-user --key-days 0", ErrorKind::ValueValidation),
+            ("carol --category image-user --key-days 1827", ErrorKind::ValueValidation),
+            ("carol --category image-user --key-algorithm dsa", ErrorKind::InvalidValue),
+            (
+                "carol --category image-creator --no-key-passphrase --key-passphrase-fd 3",
+                ErrorKind::ArgumentConflict,
+            ),
+        ] {
+            assert_eq!(create(line).err(), Some(kind), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_done_to_users_and_keys() {
+        for line in [
+            "user list",
+            "user show",
+            "user show carol",
+            "user lock carol dave --dry-run",
+            "user unlock carol",
+            "user passwd carol --stdin",
+            "user passwd carol --password-fd 7",
+            "user delete carol dave --remove-home --yes --dry-run",
+            "user verify",
+            "user verify carol dave",
+            "user restrict-idmaps",
+            "user restrict-idmaps on --dry-run",
+            "key generate --algorithm rsa4096 --days 365 --passphrase-fd 3 --rotate",
+            "key publish",
+            "key publish - --creator carol --dry-run",
+            "key rotate 0123456789abcdef0123456789abcdef01234567",
+            "key revoke 0123456789abcdef0123456789abcdef01234567 --creator carol --yes --dry-run",
+            "key list",
+            "key list carol",
+            "key export carol --fingerprint 0123456789abcdef0123456789abcdef01234567 --armor",
+        ] {
+            let words: Vec<_> = line.split_whitespace().collect();
+            assert!(parse(&words).is_ok(), "{line}: {:?}", parse(&words));
+        }
+        for line in [
+            "user lock",
+            "user delete",
+            "user passwd",
+            "user passwd carol secret",
+            "user passwd carol --stdin --password-fd 0",
+            "user passwd carol --password-fd -1",
+            "user lock -- -rf",
+            "user restrict-idmaps perhaps",
+            "key generate --passphrase secret",
+            "key generate --no-passphrase --passphrase-fd 3",
+            "key revoke DEADBEEF",
+            "key export",
+        ] {
+            let words: Vec<_> = line.split_whitespace().collect();
+            assert!(parse(&words).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn algorithms_are_policys() {
+        assert_eq!(Algorithm::DEFAULT, KeyAlgorithm::default().name());
     }
 
     #[test]

@@ -7,7 +7,9 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use podsec_proto::client::audit_service_client::AuditServiceClient;
 use podsec_proto::client::identity_service_client::IdentityServiceClient;
+use podsec_proto::client::key_service_client::KeyServiceClient;
 use podsec_proto::client::namespace_service_client::NamespaceServiceClient;
+use podsec_proto::client::user_service_client::UserServiceClient;
 use podsec_sys::socket::{self, Kind};
 use std::future::Future;
 use std::io;
@@ -19,12 +21,22 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response, Uri};
 use tonic::{Status, codegen::Service};
 
-/// Seconds that a single answer may take. The longest deadline of podsecd's own is shorter.
-const PATIENCE: u64 = 60;
+/// Seconds that a single answer may take. The longest deadline of podsecd's own is shorter
+/// (`podsec_policy::operation::Method::deadline`).
+const PATIENCE: u64 = 150;
+/// Requests under way of [`Daemon::ask_each`]: below the streams that podsecd takes on one connection, and far below
+/// the requests that it takes from one user.
+const AT_ONCE: usize = 10;
+/// How often [`Daemon::ask_each`] says that it still waits.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What the generated clients give for a call.
+type Answer<T> = Result<tonic::Response<T>, Status>;
 
 /// podsecd, connected.
 pub struct Daemon {
@@ -71,12 +83,56 @@ impl Daemon {
     ///
     /// # Errors
     /// [`Failure`]
-    pub fn ask<T>(
+    pub fn ask<T>(&self, call: impl Future<Output = Answer<T>>) -> Result<T, Failure> {
+        self.runtime.block_on(answer(call))
+    }
+
+    /// Waits for all that a stream gives, as long as it takes.
+    ///
+    /// # Errors
+    /// [`Failure`]
+    pub fn ask_all<T>(
         &self,
-        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
-    ) -> Result<T, Failure> {
-        let answer = self.runtime.block_on(patient(call))?;
-        answer.map(tonic::Response::into_inner).map_err(|status| Failure::from_status(&status))
+        call: impl Future<Output = Answer<tonic::Streaming<T>>>,
+    ) -> Result<Vec<T>, Failure> {
+        let mut stream = self.ask(call)?;
+        let mut all = Vec::new();
+        while let Some(one) = self.wait(stream.message())? {
+            all.push(one);
+        }
+        Ok(all)
+    }
+
+    /// Asks many questions, some at once, and hands over each answer with the question's number as it comes; nothing,
+    /// once a second while none comes.
+    ///
+    /// # Errors
+    /// What `heard` says; no more is asked then.
+    pub fn ask_each<T, F>(
+        &self,
+        questions: impl IntoIterator<Item = F>,
+        mut heard: impl FnMut(Option<(usize, Result<T, Failure>)>) -> Result<(), Failure>,
+    ) -> Result<(), Failure>
+    where
+        T: Send + 'static,
+        F: Future<Output = Answer<T>> + Send + 'static,
+    {
+        let mut waiting = questions.into_iter().enumerate();
+        self.runtime.block_on(async {
+            let mut asked = JoinSet::new();
+            loop {
+                while asked.len() < AT_ONCE
+                    && let Some((index, question)) = waiting.next()
+                {
+                    asked.spawn(async move { (index, answer(question).await) });
+                }
+                match tokio::time::timeout(TICK, asked.join_next()).await {
+                    Ok(None) => return Ok(()),
+                    Ok(Some(answered)) => heard(Some(answered.map_err(|_| Failure::Closed)?))?,
+                    Err(_) => heard(None)?,
+                }
+            }
+        })
     }
 
     /// Waits for an answer, or until the descriptor has something to read; `None` when that is first.
@@ -125,6 +181,18 @@ impl Daemon {
         NamespaceServiceClient::with_origin(self.link.clone(), origin())
     }
 
+    /// `UserService`
+    #[must_use]
+    pub fn users(&self) -> UserServiceClient<Link> {
+        UserServiceClient::with_origin(self.link.clone(), origin())
+    }
+
+    /// `KeyService`
+    #[must_use]
+    pub fn keys(&self) -> KeyServiceClient<Link> {
+        KeyServiceClient::with_origin(self.link.clone(), origin())
+    }
+
     /// `AuditService`
     #[must_use]
     pub fn audit(&self) -> AuditServiceClient<Link> {
@@ -138,6 +206,11 @@ impl Daemon {
 )]
 fn watch(fd: BorrowedFd<'_>) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
     AsyncFd::with_interest(fd, Interest::READABLE)
+}
+
+async fn answer<T>(call: impl Future<Output = Answer<T>>) -> Result<T, Failure> {
+    let answer = patient(call).await?;
+    answer.map(tonic::Response::into_inner).map_err(|status| Failure::from_status(&status))
 }
 
 /// Not forever.

@@ -4,7 +4,10 @@
 use crate::cli::USAGE;
 use crate::output::clean;
 use podsec_policy::Reason;
+use podsec_policy::name::AccountName;
 use podsec_policy::reason::Code as ReasonCode;
+use podsec_policy::user::Fingerprint;
+use serde_json::{Value, json};
 use std::error::Error as _;
 use std::io;
 use std::path::PathBuf;
@@ -46,7 +49,10 @@ pub enum Failure {
     #[error("podsecd has not answered for {0} seconds; look at `journalctl -u podsecd`, and try again")]
     Silent(u64),
     /// Not allowed.
-    #[error("you may not ask for {method}: it is for {roles}; `podsecctl whoami` shows what you are")]
+    #[error(
+        "you may not ask for {method}: it is for {roles}{}; `podsecctl whoami` shows what you are",
+        whom(method)
+    )]
     Denied {
         /// As the audit names it.
         method: String,
@@ -68,9 +74,9 @@ pub enum Failure {
     /// podsecd answered, and not as this version of it does.
     #[error("podsecd's answer makes no sense here ({0}): are podsecctl and podsecd of one version?")]
     Nonsense(&'static str),
-    /// The worker's own words.
+    /// A reason of podsec's list: the worker's own words, or ours where podsecd need not be asked.
     #[error("{}", if detail.is_empty() { reason.sentence() } else { detail })]
-    Session {
+    Known {
         /// Stable.
         reason: Reason,
         /// More than the reason's sentence, or nothing.
@@ -91,6 +97,31 @@ pub enum Failure {
     /// No such account.
     #[error("no user is called {0:?} on this host")]
     NoUser(String),
+    /// An account, perhaps, but none of podsec's.
+    #[error("podsec made no user {0}; an administrator makes one: podsecctl user create")]
+    Unmanaged(AccountName),
+    /// A file of the caller's.
+    #[error("cannot read {}: {}", .0.display(), .1)]
+    File(PathBuf, #[source] io::Error),
+    /// What gpg said.
+    #[error("gpg {0}")]
+    Gpg(String),
+    /// Asked whether he is sure, somebody was not.
+    #[error("not confirmed, so nothing was done")]
+    Declined,
+    /// A key that was made, and then podsecd did not take it.
+    #[error(
+        "{source}; the key {fingerprint} is in your keyring and not published: try `podsecctl key {} {fingerprint}`",
+        if *rotate { "rotate" } else { "publish" }
+    )]
+    Unpublished {
+        /// The key.
+        fingerprint: Fingerprint,
+        /// Beside others?
+        rotate: bool,
+        /// Why.
+        source: Box<Failure>,
+    },
 }
 
 impl Failure {
@@ -131,12 +162,17 @@ impl Failure {
             Self::Silent(_) => "silent",
             Self::Denied { reason, .. } | Self::Answer { reason, .. } => reason,
             Self::Nonsense(_) => "protocol",
-            Self::Session { reason, .. } => reason.name(),
+            Self::Known { reason, .. } => reason.name(),
             Self::Ticket => "ticket",
             Self::Lost => Reason::HelperLost.name(),
             Self::Local(..) => "local",
             Self::Output(_) => "output",
             Self::NoUser(_) => "no-user",
+            Self::Unmanaged(_) => Reason::UnmanagedUser.name(),
+            Self::File(..) => "file",
+            Self::Gpg(_) => "gpg",
+            Self::Declined => "declined",
+            Self::Unpublished { source, .. } => source.reason(),
         }
     }
 
@@ -154,18 +190,36 @@ impl Failure {
             Self::Denied { .. } => 77,
             Self::Answer { code, .. } => of_code(*code),
             Self::Nonsense(_) => 76,
-            Self::Session { reason: Reason::Exec, .. } => 127,
-            Self::Session { reason, .. } => of_code(code_of(*reason)),
+            Self::Known { reason: Reason::Exec, .. } => 127,
+            Self::Known { reason, .. } => of_code(code_of(*reason)),
             Self::Lost => 70,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 128 + 13,
-            Self::Local(..) | Self::Output(_) => 74,
+            Self::Local(..) | Self::Output(_) | Self::File(..) | Self::Gpg(_) => 74,
+            Self::Unmanaged(_) => 78,
+            Self::Declined => 1,
+            Self::Unpublished { source, .. } => source.exit_status(),
         }
+    }
+
+    /// For programs.
+    #[must_use]
+    pub fn object(&self) -> Value {
+        json!({ "reason": self.reason(), "message": self.to_string() })
     }
 
     /// Is there nobody to tell it to? Whoever closes a pipe knows that he did.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// Why exactly somebody is refused is not told, so all that it can be is said.
+fn whom(method: &str) -> &'static str {
+    if method.starts_with("UserService/") || method.starts_with("KeyService/") {
+        ", and only about users that podsec made; whoever is no Administrator asks about himself only"
+    } else {
+        ""
     }
 }
 
@@ -235,6 +289,10 @@ mod tests {
              shows what you are"
         );
         assert_eq!((failure.reason(), failure.exit_status()), ("not-authorised", 77));
+        // he may be whom it is for, and have asked about somebody else
+        let said = [("method", "UserService/Lock"), ("roles", "Administrator")];
+        let failure = answer(Code::PermissionDenied, "not authorised", "not-authorised", &said);
+        assert!(failure.to_string().contains("only about users that podsec made"), "{failure}");
         // without details there is still a sentence and a reason
         let failure = Failure::from_status(&Status::permission_denied("not authorised"));
         assert_eq!(
@@ -247,7 +305,7 @@ mod tests {
     fn every_reason_of_podsecd_has_a_documented_exit_status() {
         for &reason in Reason::ALL {
             let over_grpc = answer(code_of(reason), reason.sentence(), reason.name(), &[]);
-            let over_session = Failure::Session { reason, detail: String::new() };
+            let over_session = Failure::Known { reason, detail: String::new() };
             assert_eq!(over_grpc.reason(), reason.name());
             assert_eq!(over_grpc.to_string(), over_session.to_string());
             for failure in [over_grpc, over_session] {
@@ -260,7 +318,7 @@ mod tests {
         }
         let down = answer(Code::FailedPrecondition, "down", "namespace-down", &[]);
         assert_eq!((down.exit_status(), down.reason()), (78, "namespace-down"));
-        assert_eq!(Failure::Session { reason: Reason::Exec, detail: "no sh".into() }.exit_status(), 127);
+        assert_eq!(Failure::Known { reason: Reason::Exec, detail: "no sh".into() }.exit_status(), 127);
     }
 
     #[test]
@@ -277,6 +335,17 @@ mod tests {
         let details = ErrorDetails::with_error_info("evil", "example.com", HashMap::new());
         let failure = Failure::from_status(&Status::with_error_details(Code::Unavailable, "no", details));
         assert_eq!((failure.reason(), failure.exit_status()), ("unavailable", 75));
+    }
+
+    #[test]
+    fn a_key_that_was_made_in_vain_is_not_forgotten() {
+        let fingerprint = Fingerprint::new("0123456789abcdef0123456789abcdef01234567").unwrap();
+        let source = Box::new(Failure::Closed);
+        let failure = Failure::Unpublished { fingerprint, rotate: false, source };
+        let todo = "`podsecctl key publish 0123456789ABCDEF0123456789ABCDEF01234567`";
+        assert!(failure.to_string().ends_with(todo), "{failure}");
+        assert_eq!((failure.reason(), failure.exit_status()), ("closed", 75));
+        assert_eq!(failure.object()["reason"], "closed");
     }
 
     #[test]

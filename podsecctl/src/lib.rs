@@ -11,6 +11,9 @@ pub mod cli;
 mod connect;
 mod enter;
 mod failure;
+mod input;
+mod key;
+mod many;
 mod namespace;
 mod output;
 mod port;
@@ -18,6 +21,7 @@ mod session;
 mod spec;
 mod status;
 mod time;
+mod user;
 mod users;
 mod whoami;
 
@@ -26,7 +30,6 @@ use cli::{Cli, Command};
 use failure::Failure;
 use output::Output;
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// The name under which scripts of old call `podsecctl enter`.
@@ -86,6 +89,8 @@ fn run(context: &Context, command: Command) -> Result<u8, Failure> {
         Command::Enter(arguments) => enter::run(context, arguments),
         Command::Namespace(cli::Namespace::Show) => namespace::run(context),
         Command::Port(command) => port::run(context, command),
+        Command::User(command) => user::run(context, *command),
+        Command::Key(command) => key::run(context, command),
         Command::Audit(arguments) => audit::run(context, arguments),
         Command::Status => status::run(context),
         Command::Completion { shell } => completion(context, shell),
@@ -124,15 +129,12 @@ fn finish(result: Result<u8, Failure>, name: &str, json: bool) -> u8 {
     })
 }
 
-/// One line on stderr. Not by `eprintln!`, which panics when nobody reads it.
 fn complain(failure: &Failure, name: &str, json: bool) {
-    let line = if json {
-        let error = serde_json::json!({ "reason": failure.reason(), "message": failure.to_string() });
-        serde_json::json!({ "error": error }).to_string()
+    output::aside(&if json {
+        serde_json::json!({ "error": failure.object() }).to_string()
     } else {
         format!("{name}: {failure}")
-    };
-    let _ = writeln!(std::io::stderr(), "{line}");
+    });
 }
 
 #[cfg(test)]

@@ -29,6 +29,34 @@ pub enum Style {
     Bad,
 }
 
+/// What is done to something, in words.
+#[derive(Clone, Copy, Debug)]
+pub struct Verb {
+    /// `published`
+    pub done: &'static str,
+    /// `publish`
+    pub todo: &'static str,
+    /// Behind the thing, where nothing was to do: `was published already`.
+    pub nothing: &'static str,
+}
+
+impl Verb {
+    /// What was done, or would be.
+    #[must_use]
+    pub fn sentence(&self, thing: &str, changed: bool, dry_run: bool) -> String {
+        match (changed, dry_run) {
+            (true, false) => format!("{} {thing}", self.done),
+            (true, true) => format!("would {} {thing}", self.todo),
+            (false, _) => format!("{thing} {}; nothing to do", self.nothing),
+        }
+    }
+}
+
+/// A line for a person on stderr, for himself. Not by `eprintln!`, which panics when nobody reads it.
+pub fn aside(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 impl Output {
     /// By the options, the terminal and `NO_COLOR` (no-color.org).
     #[must_use]
@@ -95,13 +123,14 @@ impl Output {
     #[must_use]
     pub fn table(&self, heading: &[&str], rows: &[Vec<String>]) -> String {
         let width = |column: usize| {
-            let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+            let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| width_of(cell));
             cells.chain(heading.get(column).map(|text| text.len())).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..heading.len()).map(width).collect();
         let line = |cells: &mut dyn Iterator<Item = &str>| {
-            let padded: Vec<String> =
-                cells.zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
+            let pad =
+                |cell: &str, width: usize| format!("{cell}{:1$}", "", width.saturating_sub(width_of(cell)));
+            let padded: Vec<String> = cells.zip(&widths).map(|(cell, &width)| pad(cell, width)).collect();
             padded.join("  ").trim_end().to_owned()
         };
         let mut text = self.paint(Style::Bold, &line(&mut heading.iter().copied()));
@@ -127,6 +156,17 @@ impl Output {
         }
         text
     }
+}
+
+/// Places that a text takes, without its colours. Only [`Output::paint`] puts escapes in: [`clean`] leaves none.
+fn width_of(text: &str) -> usize {
+    let mut in_escape = false;
+    let is_seen = |c: &char| {
+        let seen = !in_escape && *c != '\x1b';
+        in_escape = !seen && *c != 'm';
+        seen
+    };
+    text.chars().filter(is_seen).count()
 }
 
 /// Text from elsewhere, fit for a terminal: see [`escape`]. What podsecd escaped already stays as it is.
@@ -165,12 +205,22 @@ mod tests {
         let rows = vec![vec!["8080:80".to_owned(), "yes".to_owned()], vec!["é".to_owned(), String::new()]];
         assert_eq!(Output::plain().table(&["PORT", "KEPT"], &rows), "PORT     KEPT\n8080:80  yes\né\n");
         assert!(COLOURED.table(&["A"], &[]).starts_with("\x1b[1mA\x1b[0m"));
+        let rows = vec![vec![COLOURED.paint(Style::Bad, "no"), "x".to_owned()]];
+        assert!(COLOURED.table(&["KEPT", "WHY"], &rows).ends_with("\n\x1b[31mno\x1b[0m    x\n"));
     }
 
     #[test]
     fn facts_line_up_and_empty_ones_are_left_out() {
         let facts = [("user", "alice".to_owned()), ("gone", String::new()), ("may ask", "a\nb".to_owned())];
         assert_eq!(Output::plain().facts(&facts), "user     alice\nmay ask  a\n         b\n");
+    }
+
+    #[test]
+    fn says_what_was_done_or_would_be() {
+        let verb = Verb { done: "published", todo: "publish", nothing: "was published already" };
+        assert_eq!(verb.sentence("8080:80", true, false), "published 8080:80");
+        assert_eq!(verb.sentence("8080:80", true, true), "would publish 8080:80");
+        assert_eq!(verb.sentence("8080:80", false, true), "8080:80 was published already; nothing to do");
     }
 
     #[test]

@@ -4,10 +4,13 @@ use crate::Context;
 use crate::cli::Port as Command;
 use crate::connect::Daemon;
 use crate::failure::Failure;
-use crate::output::clean;
+use crate::output::{Verb, clean};
 use crate::spec;
 use podsec_proto::v1;
 use serde_json::{Value, json};
+
+const PUBLISH: Verb = Verb { done: "published", todo: "publish", nothing: "was published already" };
+const WITHDRAW: Verb = Verb { done: "withdrawn", todo: "withdraw", nothing: "was not published" };
 
 pub fn run(context: &Context, command: Command) -> Result<u8, Failure> {
     let daemon = Daemon::connect(&context.socket)?;
@@ -21,29 +24,20 @@ pub fn run(context: &Context, command: Command) -> Result<u8, Failure> {
             let port = Some(spec::message(change.spec));
             let answer =
                 daemon.ask(service.add_port(v1::AddPortRequest { port, dry_run: change.dry_run }))?;
-            (change, answer.changed, ["published", "publish", "was published already"])
+            (change, answer.changed, PUBLISH)
         }
         Command::Remove(change) => {
             let port = Some(spec::message(change.spec));
             let answer =
                 daemon.ask(service.remove_port(v1::RemovePortRequest { port, dry_run: change.dry_run }))?;
-            (change, answer.changed, ["withdrawn", "withdraw", "was not published"])
+            (change, answer.changed, WITHDRAW)
         }
     };
     if context.output.is_json() {
         return context.output.object(&json!({ "changed": changed, "dry_run": change.dry_run }));
     }
-    context
-        .output
-        .bytes(sentence(&spec::show(&spec::message(change.spec)), changed, change.dry_run, verb).as_bytes())
-}
-
-fn sentence(port: &str, changed: bool, dry_run: bool, [done, todo, nothing]: [&str; 3]) -> String {
-    match (changed, dry_run) {
-        (true, false) => format!("{done} {port}\n"),
-        (true, true) => format!("would {todo} {port}\n"),
-        (false, _) => format!("{port} {nothing}; nothing to do\n"),
-    }
+    let port = spec::show(&spec::message(change.spec));
+    context.output.bytes((verb.sentence(&port, changed, change.dry_run) + "\n").as_bytes())
 }
 
 fn print(context: &Context, ports: &[v1::PublishedPort]) -> Result<u8, Failure> {
@@ -73,17 +67,4 @@ fn print(context: &Context, ports: &[v1::PublishedPort]) -> Result<u8, Failure> 
     };
     let rows: Vec<_> = ports.iter().map(row).collect();
     context.output.bytes(context.output.table(&["PORT", "NOW", "NEXT TIME"], &rows).as_bytes())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn says_what_was_done_or_would_be() {
-        let verb = ["published", "publish", "was published already"];
-        assert_eq!(sentence("8080:80", true, false, verb), "published 8080:80\n");
-        assert_eq!(sentence("8080:80", true, true, verb), "would publish 8080:80\n");
-        assert_eq!(sentence("8080:80", false, true, verb), "8080:80 was published already; nothing to do\n");
-    }
 }

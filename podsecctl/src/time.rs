@@ -1,6 +1,6 @@
-//! Times as people write them on the command line, in microseconds since 1970-01-01T00:00:00Z.
+//! Times as people write them on the command line, in microseconds since 1970-01-01T00:00:00Z, and as they read them.
 
-use podsec_policy::audit::parse_time;
+use podsec_policy::audit::{Time, parse_time};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Why a text is no time.
@@ -46,6 +46,13 @@ fn parse_at(text: &str, now: u64) -> Option<u64> {
     }
 }
 
+/// `2026-01-31T08:00:00Z`, of seconds since 1970
+#[must_use]
+pub fn show(seconds: u64) -> String {
+    // The microseconds of the audit's form are none here.
+    Time(seconds.saturating_mul(SECOND)).to_string().replace(".000000", "")
+}
+
 /// `10m`
 fn ago(text: &str) -> Option<u64> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -76,7 +83,6 @@ fn minutes(offset: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use podsec_policy::audit::Time;
     use proptest::prelude::*;
 
     const NOW: &str = "2026-01-31T08:00:00.000000Z";
@@ -104,6 +110,13 @@ mod tests {
         ] {
             assert_eq!(at(text).as_deref(), Some(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn shows_seconds() {
+        assert_eq!(show(0), "1970-01-01T00:00:00Z");
+        assert_eq!(show(1_769_846_400), "2026-01-31T08:00:00Z");
+        let _ = show(u64::MAX);
     }
 
     #[test]

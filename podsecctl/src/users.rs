@@ -1,7 +1,10 @@
 //! Names of uids and back, for people. By getent(1), since the client is linked statically and the account
 //! database is behind plugins that only a dynamic program can load.
 
+use crate::failure::Failure;
 use crate::output::clean;
+use podsec_policy::name::AccountName;
+use podsec_sys::nix::unistd::Uid;
 use std::collections::HashMap;
 use std::process::{Command, Stdio};
 
@@ -35,6 +38,16 @@ pub fn uid(user: &str) -> Option<u32> {
         return user.parse().ok();
     }
     passwd(user).map(|entry| entry.uid)
+}
+
+/// What the caller is called.
+///
+/// # Errors
+/// [`Failure::NoUser`]: nothing, or what no user of podsec's can be called
+pub fn own_name() -> Result<AccountName, Failure> {
+    let uid = Uid::current().as_raw();
+    let name = Users::default().name(uid);
+    AccountName::new(name.as_str()).map_err(|_| Failure::NoUser(name))
 }
 
 #[derive(Debug, PartialEq, Eq)]

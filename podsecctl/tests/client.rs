@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 mod fake;
+mod people;
 
 use fake::Fake;
 use podsec_sys::nix::sys::signal::{Signal, kill};

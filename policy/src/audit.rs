@@ -376,18 +376,22 @@ pub fn hex(bytes: &[u8]) -> String {
 /// The reverse of [`hex`] for a SHA-256; `None` unless it is exactly 64 lower-case digits.
 #[must_use]
 pub fn unhex(text: &[u8]) -> Option<[u8; 32]> {
+    unhex_bytes(std::str::from_utf8(text).ok()?)?.try_into().ok()
+}
+
+/// The same, of any length.
+#[must_use]
+pub fn unhex_bytes(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
         b'a'..=b'f' => Some(byte - b'a' + 10),
         _ => None,
     };
-    let text: &[u8; 64] = text.try_into().ok()?;
-    let mut bytes = [0; 32];
-    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+    let pairs = text.as_bytes().chunks(2).map(|pair| {
         let &[high, low] = pair else { return None };
-        *byte = digit(high)? << 4 | digit(low)?;
-    }
-    Some(bytes)
+        Some(digit(high)? << 4 | digit(low)?)
+    });
+    pairs.collect()
 }
 
 /// RFC 3339 in UTC with microseconds.

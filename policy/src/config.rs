@@ -1,7 +1,7 @@
 //! `/etc/podsec/podsecd.toml`. Every key has a default, an unknown one is an error.
 
 use crate::name::AccountName;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// Where the daemon looks, unless told otherwise on its command line.
@@ -16,7 +16,7 @@ pub const MAX_MESSAGE: usize = 256 * 1024;
 pub const MAX_STREAMS: u32 = 16;
 
 /// The whole file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Names of the accounts that roles hang on.
@@ -29,6 +29,8 @@ pub struct Config {
     pub audit: Audit,
     /// The cluster user's namespaces.
     pub namespace: Namespace,
+    /// The people that podsec makes.
+    pub users: Users,
     /// gRPC server reflection (grpc/doc/server-reflection.md), for tools such as grpcurl.
     pub reflection: bool,
     /// How to get hold of the caller's process.
@@ -38,7 +40,7 @@ pub struct Config {
 macro_rules! section {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(default, deny_unknown_fields)]
         pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
         impl Default for $name {
@@ -115,6 +117,23 @@ section! {
 }
 
 section! {
+    /// `[users]`
+    Users {
+        /// Where homes are made.
+        homes: PathBuf = "/home".into(),
+        /// Login shell.
+        shell: PathBuf = "/bin/bash".into(),
+        /// From where ranges of subordinate ids are given out. Ids of a network's users must be below it, or above the
+        /// last one (CVE-2024-56433).
+        first_subid: u32 = 100_000,
+        /// The last one.
+        last_subid: u32 = 600_100_000,
+        /// Subordinate ids for each user.
+        subids: u32 = 65_536,
+    }
+}
+
+section! {
     /// `[namespace]`
     Namespace {
         /// State directory of podsec-u7s.
@@ -123,7 +142,7 @@ section! {
 }
 
 /// `pidfd = "auto"`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pidfd {
     /// `SO_PEERPIDFD` (Linux 6.5), else as below.
@@ -185,6 +204,8 @@ impl Config {
             ("audit.path", &self.audit.path),
             ("audit.state", &self.audit.state),
             ("namespace.state", &self.namespace.state),
+            ("users.homes", &self.users.homes),
+            ("users.shell", &self.users.shell),
         ] {
             if !is_plain_absolute(path) {
                 return Err(ConfigError::Path { key, path: path.clone() });
@@ -207,6 +228,15 @@ impl Config {
         ] {
             number((1..=4096).contains(&limit), key, "1 to 4096")?;
         }
+        let Users { first_subid, last_subid, subids, .. } = self.users;
+        number((1..=0x1000_0000).contains(&subids), "users.subids", "1 to 268435456")?;
+        number(first_subid >= 65_536, "users.first_subid", "at least 65536, above the ids of users")?;
+        let room = last_subid.checked_sub(first_subid).is_some_and(|room| room >= subids - 1);
+        number(
+            room && last_subid < 0x8000_0000,
+            "users.last_subid",
+            "below 2147483648, and room for one range",
+        )?;
         number(limits.denials_per_minute >= 1, "limits.denials_per_minute", "at least 1")?;
         number(limits.hangup_grace <= 60, "limits.hangup_grace", "at most 60 seconds")
     }
@@ -247,7 +277,7 @@ mod tests {
             })
             .collect();
         assert_eq!(read(&keys).unwrap(), Config::default());
-        assert_eq!(keys.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")).count(), 23);
+        assert_eq!(keys.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")).count(), 28);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod accounts;
 pub mod audit;
 pub mod config;
 pub mod denials;
@@ -18,6 +19,8 @@ pub mod peer;
 pub mod port;
 pub mod reason;
 pub mod rules;
+pub mod secret;
+pub mod user;
 
 pub use operation::Operation;
 pub use peer::{Peer, Role, Roles};

@@ -2,8 +2,13 @@
 
 use crate::audit::Filter;
 use crate::enter::{Enter, Program};
+use crate::name::AccountName;
 use crate::port::PortSpec;
+use crate::secret::Password;
+use crate::user::{Fingerprint, NewUser, PublicKey};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use std::time::Duration;
 
 /// One request, checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +33,68 @@ pub enum Operation {
     AuditFollow(Filter),
     /// Check its chain.
     AuditVerify,
+    /// Make a user, or complete him.
+    CreateUser(Box<NewUser>),
+    /// All of podsec's users, or one.
+    ListUsers(Option<AccountName>),
+    /// A user's password.
+    SetPassword(AccountName, Password),
+    /// No login any more.
+    LockUser(UserChange),
+    /// The reverse.
+    UnlockUser(UserChange),
+    /// Remove a user.
+    DeleteUser(UserChange),
+    /// Is a user as he was made, and what is open to him?
+    VerifyUser(AccountName),
+    /// Who may use newuidmap(1).
+    RestrictIdMaps {
+        /// `None`: only look.
+        restrict: Option<bool>,
+        /// Change nothing.
+        dry_run: bool,
+    },
+    /// A creator's first public key.
+    PublishKey(Box<NewPublicKey>),
+    /// A new one beside the old.
+    RotateKey(Box<NewPublicKey>),
+    /// A key that is trusted no more.
+    RevokeKey(KeyRevocation),
+    /// Published keys of one creator, or of all.
+    ListKeys(Option<AccountName>),
+}
+
+/// A user, and what about him.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserChange {
+    /// Who.
+    pub name: AccountName,
+    /// With his home, for a deletion.
+    pub remove_home: bool,
+    /// Change nothing.
+    pub dry_run: bool,
+}
+
+/// A public key to be published.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewPublicKey {
+    /// `None`: the caller himself.
+    pub creator: Option<AccountName>,
+    /// As it came.
+    pub key: PublicKey,
+    /// Change nothing.
+    pub dry_run: bool,
+}
+
+/// A key to be trusted no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRevocation {
+    /// `None`: the caller himself.
+    pub creator: Option<AccountName>,
+    /// Which.
+    pub fingerprint: Fingerprint,
+    /// Change nothing.
+    pub dry_run: bool,
 }
 
 /// A port, and whether to only say what would be done.
@@ -53,6 +120,42 @@ pub enum Method {
     AuditQuery,
     AuditFollow,
     AuditVerify,
+    CreateUser,
+    ListUsers,
+    SetPassword,
+    LockUser,
+    UnlockUser,
+    DeleteUser,
+    VerifyUser,
+    RestrictIdMaps,
+    PublishKey,
+    RotateKey,
+    RevokeKey,
+    ListKeys,
+}
+
+impl Method {
+    /// How long a worker may take for it; `None`: as long as the caller reads.
+    #[must_use]
+    pub fn deadline(self) -> Option<Duration> {
+        match self {
+            Self::AuditQuery | Self::AuditFollow | Self::AuditVerify | Self::ListUsers | Self::ListKeys => {
+                None
+            }
+            // One after the other, each with programs that may wait for the locks of others (lckpwdf(3): 15 s).
+            Self::CreateUser
+            | Self::SetPassword
+            | Self::LockUser
+            | Self::UnlockUser
+            | Self::DeleteUser
+            | Self::RestrictIdMaps
+            | Self::PublishKey
+            | Self::RotateKey
+            | Self::RevokeKey
+            | Self::VerifyUser => Some(Duration::from_secs(120)),
+            _ => Some(Duration::from_secs(10)),
+        }
+    }
 }
 
 impl Operation {
@@ -70,6 +173,18 @@ impl Operation {
             Self::AuditQuery(_) => Method::AuditQuery,
             Self::AuditFollow(_) => Method::AuditFollow,
             Self::AuditVerify => Method::AuditVerify,
+            Self::CreateUser(_) => Method::CreateUser,
+            Self::ListUsers(_) => Method::ListUsers,
+            Self::SetPassword(..) => Method::SetPassword,
+            Self::LockUser(_) => Method::LockUser,
+            Self::UnlockUser(_) => Method::UnlockUser,
+            Self::DeleteUser(_) => Method::DeleteUser,
+            Self::VerifyUser(_) => Method::VerifyUser,
+            Self::RestrictIdMaps { .. } => Method::RestrictIdMaps,
+            Self::PublishKey(_) => Method::PublishKey,
+            Self::RotateKey(_) => Method::RotateKey,
+            Self::RevokeKey(_) => Method::RevokeKey,
+            Self::ListKeys(_) => Method::ListKeys,
         }
     }
 
@@ -89,8 +204,43 @@ impl Operation {
                 target
             }
             Self::AddPort(change) | Self::RemovePort(change) => {
-                let dry = if change.dry_run { " (dry run)" } else { "" };
-                format!("{}{dry}", change.port).into_bytes()
+                format!("{}{}", change.port, dry(change.dry_run)).into_bytes()
+            }
+            Self::CreateUser(user) => {
+                let (key, linger) = (user.key.is_some(), user.linger);
+                let scopes = user.category.scopes().iter().map(|scope| format!(" {scope}"));
+                let extras = [(key, " with a key"), (linger, " lingering"), (user.dry_run, DRY)];
+                let extras = extras.into_iter().filter_map(|(is, text)| is.then_some(text.to_owned()));
+                let rest: String = scopes.chain(extras).collect();
+                format!("{} {}{rest}", user.category.name(), user.name).into_bytes()
+            }
+            Self::LockUser(change) | Self::UnlockUser(change) => {
+                format!("{}{}", change.name, dry(change.dry_run)).into_bytes()
+            }
+            Self::DeleteUser(change) => {
+                let home = if change.remove_home { " and his home" } else { "" };
+                format!("{}{home}{}", change.name, dry(change.dry_run)).into_bytes()
+            }
+            Self::SetPassword(name, _)
+            | Self::VerifyUser(name)
+            | Self::ListUsers(Some(name))
+            | Self::ListKeys(Some(name)) => name.as_str().into(),
+            Self::RestrictIdMaps { restrict, dry_run } => {
+                let what = match restrict {
+                    None => "show",
+                    Some(true) => "image users only",
+                    Some(false) => "everybody",
+                };
+                format!("{what}{}", dry(*dry_run)).into_bytes()
+            }
+            Self::PublishKey(key) | Self::RotateKey(key) => {
+                let creator = key.creator.as_ref().map_or("own", AccountName::as_str);
+                let hash = crate::audit::hex(&Sha256::digest(key.key.bytes()));
+                format!("{creator}, sha256 {hash}{}", dry(key.dry_run)).into_bytes()
+            }
+            Self::RevokeKey(revocation) => {
+                let creator = revocation.creator.as_ref().map_or("own", AccountName::as_str);
+                format!("{creator}, {}{}", revocation.fingerprint, dry(revocation.dry_run)).into_bytes()
             }
             Self::AuditQuery(_)
             | Self::AuditFollow(_)
@@ -98,7 +248,15 @@ impl Operation {
             | Self::WhoAmI
             | Self::Health
             | Self::Inspect
+            | Self::ListUsers(None)
+            | Self::ListKeys(None)
             | Self::ListPorts => Vec::new(),
         }
     }
+}
+
+const DRY: &str = " (dry run)";
+
+fn dry(run: bool) -> &'static str {
+    if run { DRY } else { "" }
 }

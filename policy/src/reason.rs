@@ -134,6 +134,46 @@ reasons! {
     /// The audit cannot be written, so nothing privileged is done.
     AuditUnavailable = "audit-unavailable", FailedPrecondition, "the audit cannot be written, so nothing privileged is done; is the disk full?";
 
+    // People and keys.
+    /// No such user, or none that podsec made.
+    UnmanagedUser = "unmanaged-user", PermissionDenied, "not one of podsec's users";
+    /// Not his own, and he is no Administrator.
+    NotOwner = "not-owner", PermissionDenied, "that is somebody else's";
+    /// A name that no user may have.
+    BadName = "bad-name", InvalidArgument, "not a valid user name";
+    /// A full name with what passwd(5) cannot hold.
+    BadFullName = "bad-full-name", InvalidArgument, "not a valid full name";
+    /// A password or passphrase that no program would take.
+    BadSecret = "bad-secret", InvalidArgument, "not a valid password";
+    /// A repository that is not one.
+    BadScope = "bad-scope", InvalidArgument, "not a valid scope";
+    /// Not one good public key.
+    BadKey = "bad-key", InvalidArgument, "not a public key that podsec publishes";
+    /// An account of that name that podsec did not make.
+    UserExists = "user-exists", FailedPrecondition, "there is a user of that name that podsec did not make; choose another name";
+    /// He is of another category.
+    OtherCategory = "other-category", FailedPrecondition, "the user is of another category; delete him first";
+    /// Somebody else signs there.
+    ScopeTaken = "scope-taken", FailedPrecondition, "the scope belongs to another creator; both have to be shared";
+    /// Something is where his home would be.
+    HomeExists = "home-exists", FailedPrecondition, "there is something in the place of the home already";
+    /// No range of subordinate ids is free.
+    SubidRange = "subid-range", ResourceExhausted, "no range of subordinate ids is free; see /etc/subuid, /etc/subgid and [users] in podsecd.toml";
+    /// A group of the configuration is not there.
+    NoGroup = "no-group", FailedPrecondition, "a group of podsec is not on this host; systemd-sysusers makes it";
+    /// He has no password, so there is nothing to unlock.
+    NoPassword = "no-password", FailedPrecondition, "the user has no password yet; set one";
+    /// A key is published already.
+    KeyExists = "key-exists", FailedPrecondition, "the creator has another key already; rotate to the new one";
+    /// There is none to rotate or revoke.
+    NoKey = "no-key", NotFound, "the creator has no such key";
+    /// A program of the distribution failed.
+    Program = "program", FailedPrecondition, "a program of this host failed";
+    /// What is in the user's home is not as expected.
+    HomeTrap = "home-trap", FailedPrecondition, "the user's home holds something unexpected";
+    /// The host cannot do it.
+    Unsupported = "unsupported", FailedPrecondition, "this host cannot do that";
+
     // What broke.
     /// The worker died, or was killed by its deadline.
     HelperLost = "helper-lost", Internal, "the worker of this request was lost; the audit has its last step";
@@ -146,10 +186,11 @@ reasons! {
 }
 
 impl Reason {
-    /// May the caller be told? Who he is not, and why, is nobody's business but the administrator's.
+    /// May the caller be told? Who he is not, and why, is nobody's business but the administrator's. What a thing is not
+    /// is another matter: who may ask for the operation may know it.
     #[must_use]
     pub fn is_public(self) -> bool {
-        self.code() != Code::PermissionDenied
+        self.code() != Code::PermissionDenied || matches!(self, Self::UnmanagedUser | Self::NotOwner)
     }
 }
 

@@ -15,6 +15,16 @@ pub enum Capability {
     SetUid,
     /// `CAP_SETGID`: take his groups.
     SetGid,
+    /// `CAP_CHOWN`: give a new home to its user; what useradd(8) does with its own files.
+    Chown,
+    /// `CAP_DAC_OVERRIDE`: go through a home that is closed to all but its user; /etc/shadow without a mode bit.
+    DacOverride,
+    /// `CAP_FOWNER`: modes of files that are a user's.
+    Fowner,
+    /// `CAP_AUDIT_WRITE`: the records of shadow's tools and PAM in the kernel's audit.
+    AuditWrite,
+    /// `CAP_LINUX_IMMUTABLE`: the lock on an image user's configuration (chattr(1), i).
+    LinuxImmutable,
 }
 
 /// Who carries an operation out.
@@ -43,6 +53,21 @@ const ANYONE: Roles = Roles::NONE.with(Role::Anyone);
 const ADMINISTRATOR: Roles = Roles::NONE.with(Role::Administrator);
 const NAMESPACE: Roles = ADMINISTRATOR.with(Role::ClusterAdmin);
 const BECOME: By = By::Worker(&[Capability::SetUid, Capability::SetGid]);
+/// Root over accounts and homes. Not KILL: a user's processes are ended as that user.
+const ACCOUNTS: By = By::Worker(&[
+    Capability::SetUid,
+    Capability::SetGid,
+    Capability::Chown,
+    Capability::DacOverride,
+    Capability::Fowner,
+    Capability::AuditWrite,
+    Capability::LinuxImmutable,
+]);
+/// To give a directory to the parser, and to become it.
+const PUBLISH: By = By::Worker(&[Capability::SetUid, Capability::SetGid, Capability::Chown]);
+const CREATOR: Roles = ADMINISTRATOR.with(Role::ImageCreator);
+/// About himself, an Administrator about anyone: the worker looks which.
+const SELF: Roles = CREATOR.with(Role::ImageUser).with(Role::ClusterAdmin);
 
 /// Whatever is not here is denied.
 pub const RULES: &[Rule] = &[
@@ -91,6 +116,48 @@ pub const RULES: &[Rule] = &[
         roles: ADMINISTRATOR,
         by: By::Worker(&[]),
     },
+    Rule {
+        method: Method::CreateUser,
+        path: "podsec.v1.UserService/Create",
+        roles: ADMINISTRATOR,
+        by: ACCOUNTS,
+    },
+    Rule { method: Method::ListUsers, path: "podsec.v1.UserService/List", roles: SELF, by: By::Worker(&[]) },
+    Rule {
+        method: Method::SetPassword,
+        path: "podsec.v1.UserService/SetPassword",
+        roles: ADMINISTRATOR,
+        by: ACCOUNTS,
+    },
+    Rule { method: Method::LockUser, path: "podsec.v1.UserService/Lock", roles: ADMINISTRATOR, by: ACCOUNTS },
+    Rule {
+        method: Method::UnlockUser,
+        path: "podsec.v1.UserService/Unlock",
+        roles: ADMINISTRATOR,
+        by: ACCOUNTS,
+    },
+    Rule {
+        method: Method::DeleteUser,
+        path: "podsec.v1.UserService/Delete",
+        roles: ADMINISTRATOR,
+        by: ACCOUNTS,
+    },
+    Rule { method: Method::VerifyUser, path: "podsec.v1.UserService/Verify", roles: SELF, by: BECOME },
+    Rule {
+        method: Method::RestrictIdMaps,
+        path: "podsec.v1.UserService/RestrictIdMaps",
+        roles: ADMINISTRATOR,
+        by: ACCOUNTS,
+    },
+    Rule { method: Method::PublishKey, path: "podsec.v1.KeyService/Publish", roles: CREATOR, by: PUBLISH },
+    Rule { method: Method::RotateKey, path: "podsec.v1.KeyService/Rotate", roles: CREATOR, by: PUBLISH },
+    Rule {
+        method: Method::RevokeKey,
+        path: "podsec.v1.KeyService/Revoke",
+        roles: CREATOR,
+        by: By::Worker(&[]),
+    },
+    Rule { method: Method::ListKeys, path: "podsec.v1.KeyService/List", roles: CREATOR, by: By::Worker(&[]) },
 ];
 
 /// The row of a method; `None` denies.

@@ -12,6 +12,19 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/server/podsec.v1.rs"));
 }
 
+impl std::fmt::Debug for v1::SetPasswordRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SetPasswordRequest").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for v1::SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let fields = (&self.algorithm, &self.days, !self.passphrase.is_empty());
+        f.debug_tuple("SigningKey").field(&fields).finish()
+    }
+}
+
 /// Clients of package `podsec.v1`.
 #[cfg(feature = "client")]
 pub mod client {

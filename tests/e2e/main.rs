@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod attacks;
+mod crash;
 mod faults;
 mod foreign;
 mod identity;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     let tests = [
         scenarios::TESTS,
         attacks::TESTS,
+        crash::TESTS,
         faults::TESTS,
         foreign::TESTS,
         identity::CALLERS,

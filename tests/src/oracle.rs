@@ -5,6 +5,7 @@ use crate::{host, people};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const FILES: [&str; 8] = [
@@ -17,7 +18,14 @@ const FILES: [&str; 8] = [
     "/etc/hosts",
     "/etc/nsswitch.conf",
 ];
-const TREES: [&str; 3] = ["/etc/containers", "/var/sigstore", "/usr/libexec/podsec"];
+const TREES: [&str; 6] = [
+    "/etc/containers",
+    "/var/sigstore",
+    "/usr/libexec/podsec",
+    "/var/lib/podsec/users",
+    "/var/lib/podsec/keys",
+    "/var/lib/podsec/journal",
+];
 
 /// Fronts and workers that podsecd keeps ready.
 const WARM: usize = 4;
@@ -25,6 +33,8 @@ const WARM: usize = 4;
 /// The host before a test.
 pub struct Oracle {
     files: BTreeMap<String, String>,
+    /// What pwck(8) and grpck(8) have to say: accounts of this machine may lack a home.
+    complaints: String,
     daemon: i32,
     descriptors: usize,
     ptys: usize,
@@ -49,6 +59,7 @@ impl Oracle {
         }
         Self {
             files: files(),
+            complaints: complaints(),
             daemon: host::daemon_pid(),
             descriptors: descriptors(host::daemon_pid()),
             ptys: ptys(),
@@ -91,6 +102,7 @@ impl Oracle {
         assert!(start.elapsed() < Duration::from_secs(1), "podsecd answers after {:?}", start.elapsed());
         settle();
         assert_eq!(files(), self.files, "files of the host were changed");
+        assert_eq!(complaints(), self.complaints, "pwck and grpck");
         let back = |what: &str, now: &dyn Fn() -> usize, then: usize| {
             host::within(Duration::from_secs(8), &format!("{what}: {} now, {then} before", now()), || {
                 now() <= then
@@ -136,7 +148,17 @@ pub fn the_denial(oracle: &Oracle) -> serde_json::Value {
     denials.remove(0)
 }
 
-fn files() -> BTreeMap<String, String> {
+/// Of the account files.
+pub fn complaints() -> String {
+    let check = |program: &str| {
+        let output = Command::new(program).arg("-r").stdin(Stdio::null()).output().expect(program);
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    check("/usr/sbin/pwck") + &check("/usr/sbin/grpck")
+}
+
+/// Hashes of the files that podsec must not change, or change back.
+pub fn files() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut add = |path: &Path| {
         if let Ok(bytes) = std::fs::read(path) {

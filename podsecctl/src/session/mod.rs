@@ -252,7 +252,7 @@ impl Session {
                 }
                 Ok(None)
             }
-            ToClient::Failed { reason, detail } => Err(Failure::Session { reason, detail: clean(&detail) }),
+            ToClient::Failed { reason, detail } => Err(Failure::Known { reason, detail: clean(&detail) }),
             ToClient::Exited(exit) => Ok(Some(u8::try_from(exit.status()).unwrap_or(u8::MAX))),
         }
     }

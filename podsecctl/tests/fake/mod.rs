@@ -1,13 +1,18 @@
 //! A podsecd without namespaces, gate and rights: it speaks the interface, and its sessions run programs right here.
 
+pub mod people;
+
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use people::People;
 use podsec_proto::v1;
 use podsec_proto::v1::audit_service_server::{AuditService, AuditServiceServer};
 use podsec_proto::v1::identity_service_server::{IdentityService, IdentityServiceServer};
+use podsec_proto::v1::key_service_server::KeyServiceServer;
 use podsec_proto::v1::namespace_service_server::{NamespaceService, NamespaceServiceServer};
+use podsec_proto::v1::user_service_server::UserServiceServer;
 use podsec_sys::nix::sys::signal::{Signal, kill};
 use podsec_sys::nix::unistd::Pid;
 use podsec_sys::socket::{self, Kind};
@@ -21,8 +26,7 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc;
-use tokio_stream::Stream;
+use std::sync::{Arc, mpsc};
 use tonic::body::Body;
 use tonic::codegen::Service as _;
 use tonic::{Status, async_trait};
@@ -31,6 +35,8 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 /// A fake that runs until the test ends.
 pub struct Fake {
     directory: PathBuf,
+    /// What it was asked about users and keys, and what of it is the test's.
+    pub people: Arc<People>,
 }
 
 impl Fake {
@@ -51,7 +57,8 @@ impl Fake {
         let sessions = socket::listen(&attach, Kind::Packet, 0o600).unwrap();
         socket::set_nonblocking(&sessions, false).unwrap();
         let (asked, entered) = mpsc::channel();
-        let services = Services { attach: attach.display().to_string(), asked };
+        let people = Arc::new(People::default());
+        let services = Services { attach: attach.display().to_string(), asked, people: Arc::clone(&people) };
         std::thread::spawn(move || {
             tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -65,7 +72,7 @@ impl Fake {
                 std::thread::spawn(move || worker(request, client));
             }
         });
-        Self { directory }
+        Self { directory, people }
     }
 
     /// Its socket.
@@ -101,6 +108,8 @@ async fn dispatch(services: Services, request: Request<Incoming>) -> Result<Resp
     match request.uri().path().split('/').nth(1) {
         Some("podsec.v1.IdentityService") => IdentityServiceServer::new(services).call(request).await,
         Some("podsec.v1.NamespaceService") => NamespaceServiceServer::new(services).call(request).await,
+        Some("podsec.v1.UserService") => UserServiceServer::new(services).call(request).await,
+        Some("podsec.v1.KeyService") => KeyServiceServer::new(services).call(request).await,
         _ => AuditServiceServer::new(services).call(request).await,
     }
 }
@@ -189,9 +198,17 @@ fn number(signal: session::Signal) -> Signal {
 struct Services {
     attach: String,
     asked: mpsc::Sender<v1::EnterRequest>,
+    people: Arc<People>,
 }
 
 type Answer<T> = Result<tonic::Response<T>, Status>;
+type Stream<T> = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
+
+/// As podsecd refuses.
+fn refusal(code: tonic::Code, message: &str, reason: &str, said: &[(&str, &str)]) -> Status {
+    let metadata: HashMap<String, String> = said.iter().map(|&(k, v)| (k.into(), v.into())).collect();
+    Status::with_error_details(code, message, ErrorDetails::with_error_info(reason, "podsec", metadata))
+}
 
 #[async_trait]
 impl IdentityService for Services {
@@ -215,7 +232,7 @@ impl IdentityService for Services {
 
 #[async_trait]
 impl NamespaceService for Services {
-    type EnterStream = std::pin::Pin<Box<dyn Stream<Item = Result<v1::EnterResponse, Status>> + Send>>;
+    type EnterStream = Stream<v1::EnterResponse>;
 
     async fn inspect(&self, _: tonic::Request<v1::InspectRequest>) -> Answer<v1::InspectResponse> {
         let state = v1::NamespaceState::Down.into();
@@ -237,9 +254,7 @@ impl NamespaceService for Services {
 
     async fn list_ports(&self, _: tonic::Request<v1::ListPortsRequest>) -> Answer<v1::ListPortsResponse> {
         let said = [("method", "NamespaceService/ListPorts"), ("roles", "Administrator or ClusterAdmin")];
-        let metadata: HashMap<String, String> = said.iter().map(|&(k, v)| (k.into(), v.into())).collect();
-        let details = ErrorDetails::with_error_info("not-authorised", "podsec", metadata);
-        Err(Status::with_error_details(tonic::Code::PermissionDenied, "not authorised", details))
+        Err(refusal(tonic::Code::PermissionDenied, "not authorised", "not-authorised", &said))
     }
 
     async fn add_port(&self, request: tonic::Request<v1::AddPortRequest>) -> Answer<v1::AddPortResponse> {
@@ -252,7 +267,7 @@ impl NamespaceService for Services {
     }
 }
 
-type Records = std::pin::Pin<Box<dyn Stream<Item = Result<v1::AuditRecord, Status>> + Send>>;
+type Records = Stream<v1::AuditRecord>;
 
 /// Number of records that the fake's audit has.
 pub const RECORDS: u32 = 20_000;

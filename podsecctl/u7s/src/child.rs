@@ -4,10 +4,10 @@
 //! Must not: do any of it on the host. The checks at the start are what stands between a `podsec-u7s child` typed by
 //! root and mounts over the host's /var/log.
 
-use crate::program::{self, ProgramError};
 use crate::say;
 use crate::up::kinds;
 use podsec_policy::port::PortSpec;
+use podsec_sys::program::{self, ProgramError};
 use podsec_u7s::cli;
 use podsec_u7s::config::{AbsPath, Config, Link, NodeAddress, Payload, ValueError};
 use podsec_u7s::ports::{self, PortsError, Store};

@@ -5,7 +5,6 @@
 
 mod child;
 mod preflight;
-mod program;
 mod status;
 mod stop;
 mod up;

@@ -3,7 +3,7 @@
 //! Must not: change anything. Sources: user_namespaces(7), subuid(5), newuidmap(1), cgroups(7); rootlesskit's and
 //! slirp4netns' documentation.
 
-use crate::program;
+use podsec_sys::program;
 use podsec_u7s::config::{Config, NetworkDriver, Toggle};
 use podsec_u7s::files;
 use podsec_u7s::rootlesskit::command::Found;

@@ -1,6 +1,7 @@
 //! `up`, on the host: check, clear what a killed predecessor left, prepare the control group, become rootlesskit.
 
-use crate::{preflight, program};
+use crate::preflight;
+use podsec_sys::program;
 use podsec_u7s::cli;
 use podsec_u7s::config::{AbsPath, Config, Payload, ValueError};
 use podsec_u7s::rootlesskit::command::{self, EVACUATION, Found};

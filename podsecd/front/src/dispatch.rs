@@ -98,6 +98,18 @@ impl Front {
             Method::AuditQuery => self.stream::<v1::QueryRequest>(body).await,
             Method::AuditFollow => self.stream::<v1::FollowRequest>(body).await,
             Method::AuditVerify => self.unary::<v1::VerifyRequest>(body).await,
+            Method::CreateUser => self.unary::<v1::CreateUserRequest>(body).await,
+            Method::ListUsers => self.stream::<v1::ListUsersRequest>(body).await,
+            Method::SetPassword => self.unary::<v1::SetPasswordRequest>(body).await,
+            Method::LockUser => self.unary::<v1::LockUserRequest>(body).await,
+            Method::UnlockUser => self.unary::<v1::UnlockUserRequest>(body).await,
+            Method::DeleteUser => self.unary::<v1::DeleteUserRequest>(body).await,
+            Method::VerifyUser => self.unary::<v1::VerifyUserRequest>(body).await,
+            Method::RestrictIdMaps => self.unary::<v1::RestrictIdMapsRequest>(body).await,
+            Method::PublishKey => self.unary::<v1::PublishKeyRequest>(body).await,
+            Method::RotateKey => self.unary::<v1::RotateKeyRequest>(body).await,
+            Method::RevokeKey => self.unary::<v1::RevokeKeyRequest>(body).await,
+            Method::ListKeys => self.stream::<v1::ListKeysRequest>(body).await,
         })
     }
 

@@ -48,9 +48,14 @@ mod tests {
 
     #[test]
     fn knows_the_services_of_the_table() {
-        for service in
-            ["", "podsec.v1.IdentityService", "podsec.v1.NamespaceService", "podsec.v1.AuditService"]
-        {
+        for service in [
+            "",
+            "podsec.v1.IdentityService",
+            "podsec.v1.NamespaceService",
+            "podsec.v1.AuditService",
+            "podsec.v1.UserService",
+            "podsec.v1.KeyService",
+        ] {
             assert!(is_known(service), "{service}");
         }
         for service in ["podsec", "podsec.v1.", "podsec.v1.IdentityService/WhoAmI", "grpc.health.v1.Health"] {

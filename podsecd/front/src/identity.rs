@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn operations_are_those_of_the_table() {
         assert_eq!(names(Roles::NONE), ["WhoAmI", "Health"]);
-        assert_eq!(names(Roles::NONE.with(Role::ImageUser)), ["WhoAmI", "Health"]);
+        assert_eq!(names(Roles::NONE.with(Role::ImageUser)), ["WhoAmI", "Health", "List", "Verify"]);
         assert_eq!(operations(Roles::NONE.with(Role::Administrator)).len(), RULES.len());
         let cluster = names(Roles::NONE.with(Role::ClusterAdmin));
         assert!(cluster.contains(&"Enter".to_owned()) && !cluster.contains(&"Query".to_owned()));

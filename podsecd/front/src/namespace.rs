@@ -119,7 +119,7 @@ fn refused(field: &str, error: &EnterError) -> Failure {
         | EnterError::TooLong(_)
         | EnterError::Window { .. } => Reason::BadArgument,
     };
-    Failure::new(reason, format!("{field}: {error}"))
+    Failure::at(field, reason, error)
 }
 
 impl Rpc for ListPortsRequest {

@@ -7,6 +7,7 @@ use podsec_policy::Reason;
 use podsec_policy::operation::Method;
 use podsec_policy::reason::Code;
 use std::collections::HashMap;
+use std::fmt::Display;
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -29,6 +30,12 @@ impl Failure {
     #[must_use]
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into() }
+    }
+
+    /// What is wrong with a field of a request. `error` must not hold text of the caller's, unless escaped.
+    #[must_use]
+    pub fn at(field: &str, reason: Reason, error: impl Display) -> Self {
+        Self::new(reason, format!("{field}: {error}"))
     }
 
     /// What the caller of `method` is told; `None`: there is no such method.

@@ -16,15 +16,21 @@ use common::{
 };
 use podsec_policy::audit::{Filter, Phase};
 use podsec_policy::enter::Program;
+use podsec_policy::name::AccountName;
 use podsec_policy::operation::Method;
 use podsec_policy::peer::{Role, Roles};
+use podsec_policy::rules::RULES;
+use podsec_policy::user::PublicKey;
+use podsec_policy::user::{Category, Fingerprint, FullName};
 use podsec_policy::{Operation, Reason};
 use podsec_proto::client::audit_service_client::AuditServiceClient;
 use podsec_proto::client::identity_service_client::IdentityServiceClient;
+use podsec_proto::client::key_service_client::KeyServiceClient;
 use podsec_proto::client::namespace_service_client::NamespaceServiceClient;
+use podsec_proto::client::user_service_client::UserServiceClient;
 use podsec_proto::v1;
 use podsec_wire::Channel;
-use podsec_wire::messages::{Answer, FromFront, Reply, ToFront};
+use podsec_wire::messages::{Answer, FromFront, Key, KeyState, Reply, ToFront, User, UserState};
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 use tonic::{Code, Status};
@@ -318,6 +324,129 @@ async fn a_stream_of_records() {
     assert!(records.message().await.unwrap().is_some());
     assert_eq!(reason(&records.message().await.unwrap_err()), "internal");
     gate.join().unwrap();
+}
+
+#[tokio::test]
+async fn streams_of_users_and_keys() {
+    let name = AccountName::new("carol").unwrap();
+    let fingerprint = Fingerprint::new(&"0a".repeat(20)).unwrap();
+    let user = User {
+        name: name.clone(),
+        uid: 1000,
+        category: Category::ImageUser,
+        state: UserState::Locked,
+        full_name: FullName::default(),
+        subids: None,
+        created: 1,
+        keys: 0,
+    };
+    let key = Key {
+        creator: name.clone(),
+        fingerprint,
+        algorithm: "ed25519".into(),
+        user_id: "carol <carol@a.b>".into(),
+        state: KeyState::Current,
+        created: 1,
+        expires: None,
+        published: 2,
+        // the longest fits into a packet
+        key: vec![0xff; PublicKey::LONGEST],
+    };
+    let stage = start(limits(), false);
+    let gate = gate(stage.gate, move |gate| {
+        let replies = [Reply::User(Box::new(user)), Reply::Key(Box::new(key))];
+        let asked = [Operation::ListUsers(None), Operation::ListKeys(Some(name))];
+        for (one, asked) in replies.into_iter().zip(asked) {
+            let (id, operation) = request(gate);
+            assert_eq!(operation, asked);
+            let worker = accept(gate, id);
+            for _ in 0..20 {
+                reply(&worker, &one);
+            }
+            reply(&worker, &Reply::End);
+            assert!(hung_up(&worker));
+        }
+    });
+    let channel = client(stage.caller).await;
+    let request = v1::ListUsersRequest { name: String::new() };
+    let mut users = UserServiceClient::new(channel.clone()).list(request).await.unwrap().into_inner();
+    for _ in 0..20 {
+        let user = users.message().await.unwrap().unwrap();
+        assert_eq!((user.name.as_str(), user.state()), ("carol", v1::UserState::Locked));
+    }
+    assert!(users.message().await.unwrap().is_none());
+    let request = v1::ListKeysRequest { creator: "carol".into() };
+    let mut keys = KeyServiceClient::new(channel).list(request).await.unwrap().into_inner();
+    for _ in 0..20 {
+        let key = keys.message().await.unwrap().unwrap();
+        assert_eq!((key.creator.as_str(), key.key.len()), ("carol", PublicKey::LONGEST));
+    }
+    assert!(keys.message().await.unwrap().is_none());
+    gate.join().unwrap();
+}
+
+/// Lock is not Unlock: each path is its own operation, and says its own name when it is refused.
+#[tokio::test]
+async fn each_method_of_users_and_keys_is_itself() {
+    let rows =
+        || RULES.iter().filter(|rule| rule.path.contains("UserService") || rule.path.contains("KeyService"));
+    let stage = start(limits(), false);
+    let gate = gate(stage.gate, move |gate| {
+        for rule in rows() {
+            let (id, operation) = request(gate);
+            assert_eq!(operation.method(), rule.method);
+            gate.send(&ToFront::Refused { id, reason: Reason::RequestLimit }, &[]).unwrap();
+        }
+    });
+    let channel = client(stage.caller).await;
+    let (mut users, mut keys) = (UserServiceClient::new(channel.clone()), KeyServiceClient::new(channel));
+    let name = || "carol".to_owned();
+    let category = v1::create_user_request::Category::ImageUser(v1::ImageUser {});
+    let create =
+        v1::CreateUserRequest { name: name(), category: Some(category), ..v1::CreateUserRequest::default() };
+    let set = v1::SetPasswordRequest { name: name(), password: b"hunter2 hunter2".to_vec() };
+    let publish = v1::PublishKeyRequest { key: vec![1], ..v1::PublishKeyRequest::default() };
+    let rotate = v1::RotateKeyRequest { key: vec![1], ..v1::RotateKeyRequest::default() };
+    let revoke = v1::RevokeKeyRequest { fingerprint: "0a".repeat(20), ..v1::RevokeKeyRequest::default() };
+    // in the order of the table
+    let refused = [
+        users.create(create).await.unwrap_err(),
+        users.list(v1::ListUsersRequest::default()).await.unwrap_err(),
+        users.set_password(set).await.unwrap_err(),
+        users.lock(v1::LockUserRequest { name: name(), dry_run: false }).await.unwrap_err(),
+        users.unlock(v1::UnlockUserRequest { name: name(), dry_run: false }).await.unwrap_err(),
+        users
+            .delete(v1::DeleteUserRequest { name: name(), ..v1::DeleteUserRequest::default() })
+            .await
+            .unwrap_err(),
+        users.verify(v1::VerifyUserRequest { name: name() }).await.unwrap_err(),
+        users.restrict_id_maps(v1::RestrictIdMapsRequest::default()).await.unwrap_err(),
+        keys.publish(publish).await.unwrap_err(),
+        keys.rotate(rotate).await.unwrap_err(),
+        keys.revoke(revoke).await.unwrap_err(),
+        keys.list(v1::ListKeysRequest::default()).await.unwrap_err(),
+    ];
+    assert_eq!(refused.len(), rows().count());
+    for (status, rule) in refused.iter().zip(rows()) {
+        assert_eq!(reason(status), "request-limit");
+        assert_eq!(status.get_details_error_info().unwrap().metadata["method"], rule.method.name());
+    }
+    gate.join().unwrap();
+}
+
+/// A password that is none is named, reported, and in nothing that is said.
+#[tokio::test]
+async fn a_bad_password_is_not_repeated() {
+    let stage = start(limits(), false);
+    let gate = gate(stage.gate, next);
+    let mut client = UserServiceClient::new(client(stage.caller).await);
+    let request = v1::SetPasswordRequest { name: "carol".into(), password: b"hunter2\nroot:x".to_vec() };
+    let status = client.set_password(request).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, "bad-secret"));
+    assert_eq!(status.message(), "password: a password or passphrase has no control characters");
+    assert!(!String::from_utf8_lossy(status.details()).contains("hunter"));
+    let reported = gate.join().unwrap().1;
+    assert_eq!(reported, malformed(Some(Method::SetPassword), Reason::BadSecret));
 }
 
 /// A caller who does not read stops the worker, and not after long; one who goes away ends it.
@@ -740,7 +869,9 @@ async fn reflection_where_it_is_wanted() {
             "grpc.reflection.v1.ServerReflection",
             "podsec.v1.AuditService",
             "podsec.v1.IdentityService",
-            "podsec.v1.NamespaceService"
+            "podsec.v1.KeyService",
+            "podsec.v1.NamespaceService",
+            "podsec.v1.UserService"
         ]
     );
 }

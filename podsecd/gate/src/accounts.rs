@@ -4,6 +4,7 @@
 //! must never wait. So the accounts that roles hang on are local ones. Who is a *member* of them is another
 //! question: the kernel knows the caller's groups, and a worker asks NSS before anything is done.
 
+use podsec_policy::accounts;
 use podsec_policy::config::Accounts as Names;
 use podsec_policy::peer::Roster;
 use podsec_wire::messages::{ClusterUser, Place};
@@ -72,8 +73,15 @@ impl Accounts {
         let files = FILES.map(std::fs::read_to_string);
         self.stamps = if files.iter().all(Result::is_ok) { stamps } else { Default::default() };
         let [passwd, group] = files.map(Result::unwrap_or_default);
-        let gid = |name: &str| entry(&group, name).and_then(|fields| number(&fields, 2));
-        let user = entry(&passwd, &self.names.cluster_user).and_then(|fields| cluster_user(&fields, &group));
+        let gid = |name: &str| accounts::gid(&group, name);
+        let user = accounts::account(&passwd, &self.names.cluster_user).map(|user| ClusterUser {
+            name: user.name.into(),
+            uid: user.uid,
+            gid: user.gid,
+            groups: accounts::groups_of(&group, user.name),
+            home: user.home.into(),
+            shell: user.shell.into(),
+        });
         self.roster = Roster {
             administrators: gid(&self.names.administrators),
             cluster_user: user.as_ref().map(|user| user.uid),
@@ -82,61 +90,7 @@ impl Accounts {
             monitors: gid(&self.names.monitors),
         };
         self.place = user.map(|user| Place { user, state: self.state.clone() });
-        let front = entry(&passwd, &self.names.front);
-        self.front = front.and_then(|fields| Some((number(&fields, 2)?, number(&fields, 3)?)));
-    }
-}
-
-/// The fields of the first line of that name (passwd(5), group(5)); the first, since that is the one that everybody
-/// else's lookups find.
-fn entry<'a>(file: &'a str, name: &str) -> Option<Vec<&'a str>> {
-    let line = file.lines().find(|line| line.split(':').next() == Some(name))?;
-    Some(line.split(':').collect())
-}
-
-fn number(fields: &[&str], index: usize) -> Option<u32> {
-    fields.get(index)?.parse().ok()
-}
-
-fn cluster_user(fields: &[&str], group: &str) -> Option<ClusterUser> {
-    let &[name, _, _, _, _, home, shell] = fields else { return None };
-    let is_member = |line: &&str| {
-        line.rsplit(':').next().is_some_and(|members| members.split(',').any(|member| member == name))
-    };
-    let groups = group.lines().filter(is_member).filter_map(|line| line.split(':').nth(2)?.parse().ok());
-    Some(ClusterUser {
-        name: name.into(),
-        uid: number(fields, 2)?,
-        gid: number(fields, 3)?,
-        groups: groups.collect(),
-        home: home.into(),
-        shell: shell.into(),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn exact_names_and_first_lines() {
-        let group = "root:x:0:\nWheel:x:7:eve\nwheel :x:8:eve\nxwheel:x:9:\nwheel:x:10:alice\nwheel:x:11:eve\nbad:x:-1:\n";
-        let gid = |name| entry(group, name).and_then(|fields| number(&fields, 2));
-        assert_eq!(gid("wheel"), Some(10));
-        assert_eq!(gid("bad"), None);
-        assert_eq!(gid("none"), None);
-    }
-
-    #[test]
-    fn cluster_user_and_his_groups() {
-        let passwd = "u7s-admin:x:990:989:cluster, user:/var/lib/u7s-admin:/bin/bash";
-        let group = "a:x:1:u7s-admin2\nb:x:2:x,u7s-admin,y\nc:x:3:u7s-admin\nu7s-admin:x:989:\n";
-        let user = cluster_user(&entry(passwd, "u7s-admin").unwrap(), group).unwrap();
-        assert_eq!((user.uid, user.gid, &user.groups[..]), (990, 989, &[2, 3][..]));
-        assert_eq!(
-            (user.home.to_str(), user.shell.to_str()),
-            (Some("/var/lib/u7s-admin"), Some("/bin/bash"))
-        );
-        assert_eq!(cluster_user(&["u7s-admin", "x", "990"], group), None);
+        let front = accounts::account(&passwd, &self.names.front);
+        self.front = front.map(|front| (front.uid, front.gid));
     }
 }

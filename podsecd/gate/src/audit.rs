@@ -3,6 +3,7 @@
 use podsec_policy::audit::{self, Head, Phase, Record};
 use podsec_policy::config;
 use podsec_policy::peer::{Peer, Roles};
+use podsec_sys::process::Trace;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// An operation whose intent is written and whose outcome is not, as kept on disk until it is.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Open {
     /// 128 random bits in hex; also the name of its file.
     pub id: String,
@@ -31,8 +32,8 @@ pub struct Open {
     pub target: String,
     /// Of the intent.
     pub micros: u64,
-    /// Pid of the worker, and its start time in clock ticks, by which it is found again.
-    pub worker: (i32, u64),
+    /// By which the worker is found again.
+    pub worker: Trace,
 }
 
 impl Open {

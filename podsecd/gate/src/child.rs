@@ -1,7 +1,7 @@
 //! Fronts and workers as processes: started with a channel as descriptor 0, an empty environment and nothing else.
 
 use podsec_sys::nix::sys::signal::Signal;
-use podsec_sys::process::{self, Facts};
+use podsec_sys::process::{self, Trace};
 use podsec_wire::Channel;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -17,8 +17,8 @@ pub struct Child {
     pub channel: Channel,
     /// The process.
     pub process: OwnedFd,
-    /// By which a later podsecd finds it again: pid, and start time in clock ticks (proc_pid_stat(5), field 22).
-    pub trace: (i32, u64),
+    /// By which a later podsecd finds it again.
+    pub trace: Trace,
 }
 
 impl Child {
@@ -31,29 +31,17 @@ impl Child {
         ours.set_nonblocking()?;
         let pid = process::start(&Path::new(LIBEXEC).join(program), arguments, theirs.as_fd())?;
         // It cannot have been reaped yet: only this thread reaps.
-        let trace = (pid, start_time(pid).unwrap_or_default());
-        Ok(Self { channel: ours, process: process::open(pid)?, trace })
+        Ok(Self { channel: ours, process: process::open(pid)?, trace: process::trace(pid) })
     }
 
     /// It goes on as another process.
     pub fn moved(&mut self, pid: i32, process: OwnedFd) {
         self.process = process;
-        self.trace = (pid, start_time(pid).unwrap_or_default());
+        self.trace = process::trace(pid);
     }
 
     /// SIGKILL. It may run as another user by now, hence `CAP_KILL`.
     pub fn kill(&self) {
         let _ = process::signal(&self.process, Signal::SIGKILL);
     }
-}
-
-fn start_time(pid: i32) -> Option<u64> {
-    let stat = Facts::of(pid).read("stat").ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
-}
-
-/// The process of an earlier podsecd's trace, if it still is that one.
-pub fn find((pid, started): (i32, u64)) -> Option<OwnedFd> {
-    let process = process::open(pid).ok()?;
-    (start_time(pid) == Some(started) && !process::has_ended(&process)).then_some(process)
 }

@@ -173,13 +173,7 @@ impl Caller {
 /// Nothing about the caller could be read: since he is gone, or since this host has nothing left to read it with, of
 /// which he should be told.
 fn gone_or_starved(error: &io::Error) -> Reason {
-    if is_starved(error) { Reason::Resources } else { Reason::PeerGone }
-}
-
-/// Has this host no descriptors or memory left?
-pub fn is_starved(error: &io::Error) -> bool {
-    use podsec_sys::nix::libc::{EMFILE, ENFILE, ENOMEM};
-    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOMEM))
+    if process::is_starved(error) { Reason::Resources } else { Reason::PeerGone }
 }
 
 fn hold(socket: &OwnedFd, pid: i32, mode: Pidfd) -> io::Result<OwnedFd> {

@@ -15,14 +15,14 @@ mod audit;
 mod child;
 mod gate;
 mod identify;
-mod notify;
 
-use notify::Listeners;
+use gate::Listeners;
 use podsec_policy::config::{CONFIG_PATH, Config};
-use podsec_sys::credentials::{Cap, keep_only};
+use podsec_sys::credentials::{Cap, keep_only_and_pass_on};
 use podsec_sys::nix;
 use podsec_sys::process;
 use podsec_sys::socket::{self, Kind};
+use podsec_sys::systemd;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -77,12 +77,22 @@ fn start() -> Result<(), StartError> {
         println!("{CONFIG_PATH}: good");
         return Ok(());
     }
-    // The union of all rows of the table, and: SETPCAP to let fronts give up the bounding set, KILL to end workers
-    // that have become the cluster user.
-    let keep = [Cap::CAP_SETUID, Cap::CAP_SETGID, Cap::CAP_SETPCAP, Cap::CAP_KILL];
-    keep_only(&keep).map_err(io("giving up capabilities"))?;
+    // For itself KILL alone, to end workers that have become somebody else. What it starts may have the union of all rows
+    // of the table, and SETPCAP to give up the rest of it.
+    let pass_on = [
+        Cap::CAP_SETUID,
+        Cap::CAP_SETGID,
+        Cap::CAP_CHOWN,
+        Cap::CAP_DAC_OVERRIDE,
+        Cap::CAP_FOWNER,
+        Cap::CAP_AUDIT_WRITE,
+        Cap::CAP_LINUX_IMMUTABLE,
+        Cap::CAP_SETPCAP,
+    ];
+    keep_only_and_pass_on(&[Cap::CAP_KILL], &pass_on).map_err(io("giving up capabilities"))?;
 
-    let passed = notify::passed().map_err(io("sockets from systemd"))?;
+    let passed = systemd::passed().and_then(|passed| passed.map(Listeners::from_systemd).transpose());
+    let passed = passed.map_err(io("sockets from systemd"))?;
     let activated = passed.is_some();
     let listeners = match passed {
         Some(listeners) => listeners,
@@ -91,10 +101,16 @@ fn start() -> Result<(), StartError> {
     let mut gate = gate::Gate::new(config, listeners, activated).map_err(io("starting"))?;
     // Recovery comes before the first answer.
     gate.recover().map_err(io("reading what the last podsecd left open"))?;
-    notify::tell("READY=1");
+    tell("READY=1");
     let result = gate.run().map_err(io("waiting for events"));
-    notify::tell("STOPPING=1");
+    tell("STOPPING=1");
     result
+}
+
+fn tell(state: &str) {
+    if let Err(error) = systemd::tell(state) {
+        eprintln!("podsecd: systemd could not be told {state:?}: {error}");
+    }
 }
 
 fn bind(config: &Config) -> Result<Listeners, StartError> {

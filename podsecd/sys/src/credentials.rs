@@ -72,8 +72,17 @@ impl Account {
 /// # Errors
 /// capset(2), prctl(2)
 pub fn keep_only(keep: &[Capability]) -> io::Result<()> {
+    keep_only_and_pass_on(keep, &[])
+}
+
+/// As [`keep_only`], and a program of root's that this process starts may have those others, too (capabilities(7),
+/// "Capabilities and execution of programs by root").
+///
+/// # Errors
+/// as [`keep_only`]
+pub fn keep_only_and_pass_on(keep: &[Capability], pass_on: &[Capability]) -> io::Result<()> {
+    let held = bound(&keep.iter().chain(pass_on).copied().collect())?;
     let keep: CapsHashSet = keep.iter().copied().collect();
-    let held = bound(&keep)?;
     caps::clear(None, CapSet::Ambient).map_err(io::Error::other)?;
     caps::clear(None, CapSet::Inheritable).map_err(io::Error::other)?;
     let kept: CapsHashSet = held.intersection(&keep).copied().collect();

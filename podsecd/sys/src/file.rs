@@ -1,8 +1,12 @@
 //! Files in directories that somebody else may write.
 
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::Mode;
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -77,6 +81,205 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+/// Waits for a lock that only podsec's own processes take (flock(2)); it ends with the descriptor.
+///
+/// # Errors
+/// open(2), flock(2)
+pub fn lock(path: &Path) -> io::Result<Flock<File>> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error.into())
+}
+
+/// A directory that is held open, so that no name on the way to it can be swapped any more.
+#[derive(Debug)]
+pub struct Directory(OwnedFd);
+
+const DIRECTORY: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+impl Directory {
+    /// Of the host's: no symbolic link on its path.
+    ///
+    /// # Errors
+    /// openat2(2)
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let how = OpenHow::new().flags(DIRECTORY).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+        Ok(Self(openat2(nix::fcntl::AT_FDCWD, path, how)?))
+    }
+
+    /// Something below it, on the same file system, without symbolic links.
+    ///
+    /// # Errors
+    /// openat2(2)
+    pub fn open_beneath(&self, path: &Path, flags: OFlag, mode: u32) -> io::Result<File> {
+        let resolve =
+            ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV;
+        let how = OpenHow::new()
+            .flags(flags | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
+            .mode(Mode::from_bits_truncate(mode))
+            .resolve(resolve);
+        Ok(openat2(&self.0, path, how)?.into())
+    }
+
+    /// A directory below it.
+    ///
+    /// # Errors
+    /// as [`Directory::open_beneath`]
+    pub fn directory(&self, path: &Path) -> io::Result<Self> {
+        Ok(Self(self.open_beneath(path, DIRECTORY, 0)?.into()))
+    }
+
+    /// What is known of it.
+    ///
+    /// # Errors
+    /// fstat(2)
+    pub fn metadata(&self) -> io::Result<std::fs::Metadata> {
+        File::from(self.0.try_clone()?).metadata()
+    }
+
+    /// Makes a directory in it.
+    ///
+    /// # Errors
+    /// mkdirat(2)
+    pub fn make(&self, name: &str, mode: u32) -> io::Result<Self> {
+        nix::sys::stat::mkdirat(&self.0, name, Mode::from_bits_truncate(mode))?;
+        self.directory(Path::new(name))
+    }
+
+    /// Makes a file in it that was not there, with that in it.
+    ///
+    /// # Errors
+    /// openat2(2), write(2)
+    pub fn make_file(&self, name: &str, bytes: &[u8], mode: u32) -> io::Result<File> {
+        use std::io::Write as _;
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+        let mut file = self.open_beneath(Path::new(name), flags, mode)?;
+        file.write_all(bytes)?;
+        Ok(file)
+    }
+
+    /// Gives it to somebody.
+    ///
+    /// # Errors
+    /// fchown(2), fchmod(2)
+    pub fn give(&self, uid: u32, gid: u32, mode: u32) -> io::Result<()> {
+        nix::unistd::fchown(&self.0, Some(uid.into()), Some(gid.into()))?;
+        Ok(nix::sys::stat::fchmod(&self.0, Mode::from_bits_truncate(mode))?)
+    }
+
+    /// Names in it.
+    ///
+    /// # Errors
+    /// getdents(2)
+    pub fn names(&self) -> io::Result<Vec<CString>> {
+        let mut dir = nix::dir::Dir::openat(&self.0, ".", DIRECTORY, Mode::empty())?;
+        let names = dir.iter().map(|entry| Ok(entry?.file_name().to_owned()));
+        let names: io::Result<Vec<CString>> = names.collect();
+        Ok(names?.into_iter().filter(|name| ![&b"."[..], b".."].contains(&name.to_bytes())).collect())
+    }
+
+    /// Removes a name in it, and all that is below. Another file system that is mounted there stays, and is an error.
+    /// However deep the tree, two directories are open: what is found in one below comes up first.
+    ///
+    /// # Errors
+    /// unlinkat(2), renameat(2)
+    pub fn remove_tree(&self, name: &str) -> io::Result<()> {
+        use nix::unistd::{UnlinkatFlags, unlinkat};
+        match unlinkat(&self.0, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(nix::Error::ENOENT) => return Ok(()),
+            Err(nix::Error::EISDIR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let top = self.directory(Path::new(name))?;
+        let mut moved = 0_u64;
+        let is_file =
+            |at: &Self, name: &CString| match unlinkat(&at.0, name.as_c_str(), UnlinkatFlags::NoRemoveDir) {
+                Ok(()) => Ok(true),
+                Err(nix::Error::EISDIR) => Ok(false),
+                Err(error) => Err(io::Error::from(error)),
+            };
+        loop {
+            let names = top.names()?;
+            if names.is_empty() {
+                break;
+            }
+            for name in names {
+                if is_file(&top, &name)? {
+                    continue;
+                }
+                let below = top.directory(Path::new(OsStr::from_bytes(name.to_bytes())))?;
+                for inner in below.names()? {
+                    while !is_file(&below, &inner)? {
+                        moved += 1;
+                        let free = format!("{moved}");
+                        let flags = nix::fcntl::RenameFlags::RENAME_NOREPLACE;
+                        match nix::fcntl::renameat2(&below.0, inner.as_c_str(), &top.0, free.as_str(), flags)
+                        {
+                            Ok(()) => break,
+                            Err(nix::Error::EEXIST) => {}
+                            Err(error) => return Err(error.into()),
+                        }
+                    }
+                }
+                unlinkat(&top.0, name.as_c_str(), UnlinkatFlags::RemoveDir)?;
+            }
+        }
+        Ok(unlinkat(&self.0, name, UnlinkatFlags::RemoveDir)?)
+    }
+}
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+mod flags {
+    nix::ioctl_read_bad!(get, libc::FS_IOC_GETFLAGS, libc::c_int);
+    nix::ioctl_write_ptr_bad!(set, libc::FS_IOC_SETFLAGS, libc::c_int);
+    /// `FS_IMMUTABLE_FL`, include/uapi/linux/fs.h
+    pub(super) const IMMUTABLE: libc::c_int = 0x10;
+}
+
+/// Has it the attribute `i` of chattr(1)?
+///
+/// # Errors
+/// ioctl_iflags(2); `Unsupported` where the file system has no attributes
+pub fn is_immutable(file: &impl AsFd) -> io::Result<bool> {
+    Ok(attributes(file)? & flags::IMMUTABLE != 0)
+}
+
+fn attributes(file: &impl AsFd) -> io::Result<libc::c_int> {
+    let mut all = 0;
+    // SAFETY: the kernel writes an int.
+    match unsafe { flags::get(file.as_fd().as_raw_fd(), &raw mut all) } {
+        Ok(_) => Ok(all),
+        Err(nix::Error::ENOTTY | nix::Error::EOPNOTSUPP | nix::Error::ENOSYS) => {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Gives or takes the attribute `i`; needs `CAP_LINUX_IMMUTABLE`.
+///
+/// # Errors
+/// as [`is_immutable`]
+pub fn set_immutable(file: &impl AsFd, immutable: bool) -> io::Result<()> {
+    let now = attributes(file)?;
+    let then = if immutable { now | flags::IMMUTABLE } else { now & !flags::IMMUTABLE };
+    if then == now {
+        return Ok(());
+    }
+    // SAFETY: the kernel reads an int.
+    match unsafe { flags::set(file.as_fd().as_raw_fd(), &raw const then) } {
+        Ok(_) => Ok(()),
+        Err(nix::Error::ENOTTY | nix::Error::EOPNOTSUPP) => Err(io::ErrorKind::Unsupported.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Is the directory's owner this uid? For a cgroup: was it delegated to him?
 #[must_use]
 pub fn is_owned_by(path: &Path, uid: u32) -> bool {
@@ -93,6 +296,40 @@ mod tests {
             Err(FileError::Unfit(why)) => why,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_tree_is_removed_however_deep() {
+        let base = std::env::temp_dir().join(format!("podsec-tree-{}", std::process::id()));
+        std::fs::create_dir(&base).unwrap();
+        let outside = base.join("outside");
+        std::fs::write(&outside, "x").unwrap();
+        let at = Directory::open(&base).unwrap();
+        let mut deep = at.make("tree", 0o700).unwrap();
+        for level in 0..2000 {
+            deep.make_file("file", b"", 0o600).unwrap();
+            std::os::unix::fs::symlink(&outside, base.join("tree").join(format!("link{level}"))).unwrap();
+            deep = deep.make("1", 0o700).unwrap();
+        }
+        at.remove_tree("tree").unwrap();
+        at.remove_tree("tree").unwrap();
+        assert_eq!(at.names().unwrap(), [CString::new("outside").unwrap()]);
+        at.remove_tree("outside").unwrap();
+        std::fs::remove_dir(&base).unwrap();
+    }
+
+    #[test]
+    fn nothing_beneath_leads_out() {
+        let base = std::env::temp_dir().join(format!("podsec-beneath-{}", std::process::id()));
+        std::fs::create_dir(&base).unwrap();
+        let at = Directory::open(&base).unwrap();
+        std::os::unix::fs::symlink("/etc", base.join("link")).unwrap();
+        for path in ["link", "link/passwd", "../x", "/etc"] {
+            assert!(at.open_beneath(Path::new(path), OFlag::O_RDONLY, 0).is_err(), "{path}");
+        }
+        assert!(at.make_file("link", b"", 0o600).is_err());
+        assert!(Directory::open(&base.join("link")).is_err());
+        std::fs::remove_dir_all(&base).unwrap();
     }
 
     #[test]

@@ -200,6 +200,33 @@ impl Facts {
     }
 }
 
+/// Has this host no descriptors or memory left?
+#[must_use]
+pub fn is_starved(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
+}
+
+/// By which a process is found again: its number, and when it started in clock ticks (proc_pid_stat(5), field 22).
+pub type Trace = (i32, u64);
+
+/// Of a process that has not been reaped yet.
+#[must_use]
+pub fn trace(pid: i32) -> Trace {
+    (pid, start_time(pid).unwrap_or_default())
+}
+
+/// The process of a trace, if there still is that one.
+#[must_use]
+pub fn find((pid, started): Trace) -> Option<OwnedFd> {
+    let process = open(pid).ok()?;
+    (start_time(pid) == Some(started) && !has_ended(&process)).then_some(process)
+}
+
+fn start_time(pid: i32) -> Option<u64> {
+    let stat = Facts::of(pid).read("stat").ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
 /// Line by line, since the one of the groups may be 700 KiB long, and in front of what is asked for.
 fn status_line(text: impl io::Read, key: &str) -> io::Result<Vec<u32>> {
     const LINE: u64 = 1024;
@@ -453,6 +480,54 @@ pub fn start(program: &Path, arguments: &[String], channel: std::os::fd::Borrowe
     failed.map_or(Ok(child), Err)
 }
 
+/// Runs `work` in a copy of this process, and gives what it has to say. The copy has its own memory, so whoever it becomes
+/// may kill or stop it at any moment and disturb nothing here.
+///
+/// For single-threaded programs.
+///
+/// # Errors
+/// pipe2(2), fork(2); `TimedOut`, after killing it; `UnexpectedEof` when it said nothing
+pub fn in_child(within: std::time::Duration, work: impl FnOnce() -> Vec<u8>) -> io::Result<Vec<u8>> {
+    use nix::unistd::{ForkResult, fork, pipe2};
+    const LIMIT: u64 = 1 << 20;
+    let (read, write) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    // SAFETY: there is no other thread that could hold a lock.
+    let child = match unsafe { fork() }? {
+        ForkResult::Child => {
+            drop(read);
+            let said = work();
+            let _ = File::from(write).write_all(&said);
+            // SAFETY: ends the copy without what the original has to do at its end.
+            unsafe { libc::_exit(0) }
+        }
+        ForkResult::Parent { child } => child.as_raw(),
+    };
+    drop(write);
+    let process = open(child)?;
+    let end = std::time::Instant::now() + within;
+    let mut said = Vec::new();
+    let mut pipe = File::from(read).take(LIMIT);
+    let result = loop {
+        let left = end.saturating_duration_since(std::time::Instant::now());
+        match wait_readable(&[pipe.get_ref().as_fd()], Some(left)) {
+            Ok(false) => break Err(io::ErrorKind::TimedOut.into()),
+            Err(error) => break Err(error),
+            Ok(true) => {}
+        }
+        let mut some = [0; 4096];
+        match pipe.read(&mut some) {
+            Ok(0) => break Ok(()),
+            Ok(count) => said.extend(some.iter().take(count)),
+            Err(error) => break Err(error),
+        }
+    };
+    // It may have been stopped, or have children that hold the pipe.
+    let _ = signal(&process, Signal::SIGKILL);
+    wait(child)?;
+    result?;
+    if said.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(said) }
+}
+
 /// Runs `child` in a new process that shares this one's memory, while this one stands still until the child has
 /// exec'd or ended (`CLONE_VM | CLONE_VFORK`, clone(2)). No page table is copied, which is most of what fork(2) costs,
 /// and the child leaves the reason of a failure where its parent finds it. If `child` returns, its process ends.
@@ -598,6 +673,18 @@ mod tests {
         assert_eq!(session_of("7 (x\n) 9 9 9 9) S 1 7 43 0"), Some(43));
         assert_eq!(session_of("7 (x"), None);
         assert_eq!(session_of(""), None);
+    }
+
+    #[test]
+    fn a_copy_speaks_or_is_ended() {
+        let short = std::time::Duration::from_millis(200);
+        assert_eq!(in_child(short, || b"said".to_vec()).unwrap(), b"said");
+        assert_eq!(in_child(short, Vec::new).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        let stopped = in_child(short, || {
+            nix::sys::signal::raise(Signal::SIGSTOP).unwrap();
+            b"too late".to_vec()
+        });
+        assert_eq!(stopped.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
     #[test]

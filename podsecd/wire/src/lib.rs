@@ -14,6 +14,7 @@ use podsec_sys::socket;
 use serde::{Serialize, de::DeserializeOwned};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use zeroize::Zeroize as _;
 
 /// Most bytes of a packet: an `Enter` of [`podsec_policy::enter::MAX_BYTES`] and its wrapping. Below the smallest
 /// usual socket buffer (`net.core.wmem_default`, 212992), since a packet must fit there whole.
@@ -67,11 +68,27 @@ impl Channel {
     /// # Errors
     /// [`WireError`]
     pub fn send(&self, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> Result<(), WireError> {
-        let bytes = postcard::to_stdvec(message)?;
-        if bytes.len() > MAX_PACKET {
-            return Err(WireError::Length(bytes.len()));
+        // The whole room at once: a buffer that grows leaves its bytes behind where it was.
+        let length = postcard::experimental::serialized_size(message)?;
+        if length > MAX_PACKET {
+            return Err(WireError::Length(length));
         }
-        Ok(socket::send(&self.0, &bytes, descriptors)?)
+        self.send_by(&mut vec![0; length], message, descriptors)
+    }
+
+    fn send_by(
+        &self,
+        buffer: &mut [u8],
+        message: &impl Serialize,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), WireError> {
+        let sent = match postcard::to_slice(message, buffer) {
+            Ok(bytes) => socket::send(&self.0, bytes, descriptors).map_err(Into::into),
+            Err(error) => Err(error.into()),
+        };
+        // it may have held a password
+        buffer.zeroize();
+        sent
     }
 
     /// Takes one message with its descriptors; `None` at the end.
@@ -96,8 +113,19 @@ impl Channel {
         if length == 0 {
             return Ok(None);
         }
-        let (_, descriptors) = socket::receive(&self.0, buffer)?;
-        Ok(Some((postcard::from_bytes(buffer)?, descriptors)))
+        self.receive_by(buffer).map(Some)
+    }
+
+    fn receive_by<T: DeserializeOwned>(&self, buffer: &mut [u8]) -> Result<(T, Vec<OwnedFd>), WireError> {
+        let received = match socket::receive(&self.0, buffer) {
+            Ok((_, descriptors)) => {
+                postcard::from_bytes(buffer).map(|message| (message, descriptors)).map_err(Into::into)
+            }
+            Err(error) => Err(error.into()),
+        };
+        // it may have held a password
+        buffer.zeroize();
+        received
     }
 
     /// Waits for a message no longer than `deadline`.
@@ -174,6 +202,32 @@ mod tests {
         assert!(matches!(a.send(&long, &[]), Err(WireError::Length(_))));
         socket::send(&a, &long, &[]).unwrap();
         assert!(matches!(b.receive::<FromFront>(), Err(WireError::Length(_))));
+    }
+
+    #[test]
+    fn nothing_of_a_frame_stays_in_its_buffer() {
+        let (a, b) = Channel::pair().unwrap();
+        let message = "hunter2 hunter2".to_owned();
+        let (mut exact, mut short, mut long) = ([0xff; 16], [0xff; 8], [0xff; 99]);
+        a.send_by(&mut exact, &message, &[]).unwrap();
+        a.send_by(&mut long, &message, &[]).unwrap();
+        assert!(matches!(a.send_by(&mut short, &message, &[]), Err(WireError::Form(_))));
+        assert_eq!((exact, short, long), ([0; 16], [0; 8], [0; 99]));
+
+        (exact, short) = ([0xff; 16], [0xff; 8]);
+        assert_eq!(b.receive_by::<String>(&mut exact).unwrap().0, message);
+        assert!(matches!(b.receive_by::<String>(&mut short), Err(WireError::Io(_))));
+        assert_eq!((exact, short), ([0; 16], [0; 8]));
+
+        exact = [0xff; 16];
+        a.send(&message, &[]).unwrap();
+        assert!(matches!(b.receive_by::<FromFront>(&mut exact), Err(WireError::Form(_))));
+        assert_eq!(exact, [0; 16]);
+
+        drop(b);
+        exact = [0xff; 16];
+        assert!(a.send_by(&mut exact, &message, &[]).unwrap_err().is_end());
+        assert_eq!(exact, [0; 16]);
     }
 
     proptest! {

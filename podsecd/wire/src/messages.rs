@@ -12,9 +12,12 @@
 //!                      gate ── Recorded ▶ worker  and only now the last Reply is sent
 //! ```
 
+use podsec_policy::config::{Accounts, Config};
+use podsec_policy::name::AccountName;
 use podsec_policy::operation::Method;
 use podsec_policy::peer::Roles;
 use podsec_policy::port::PortSpec;
+use podsec_policy::user::{Category, Fingerprint, FullName};
 use podsec_policy::{Operation, Reason};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -114,8 +117,8 @@ pub enum ToWorker {
         uid: u32,
         /// Those that would do.
         roles: Roles,
-        /// Name of the administrators' group.
-        administrators: String,
+        /// What their accounts are called.
+        accounts: Box<Accounts>,
         /// For which the worker makes ready, once he is found to be a member and while the gate records the intent.
         method: Method,
         /// `None` where the host has no cluster user.
@@ -123,6 +126,8 @@ pub enum ToWorker {
     },
     /// Do it. Descriptors: the reply channel, and for a session the session's channel.
     Go(Box<Job>),
+    /// Before anybody is served: complete or undo what a crash has left half done.
+    Recover(Box<Config>),
     /// The outcome is in the audit.
     Recorded,
 }
@@ -132,12 +137,12 @@ pub enum ToWorker {
 pub struct Job {
     /// 128 random bits, in hex: the operation's name in the audit.
     pub id: String,
+    /// Who asks.
+    pub uid: u32,
     /// What to do; its row in the table says with which capabilities.
     pub operation: Operation,
-    /// The audit's file.
-    pub audit: PathBuf,
-    /// Seconds between SIGHUP and SIGKILL for a session whose client has gone.
-    pub hangup_grace: u64,
+    /// podsecd's configuration.
+    pub config: Box<Config>,
 }
 
 /// Whose namespaces, and where they are found.
@@ -182,6 +187,23 @@ pub enum FromWorker {
     Step(Step),
     /// What became of it.
     Finished(Outcome),
+    /// Something that a crash had left half done is whole again.
+    Recovered(Box<Recovered>),
+}
+
+/// A change that a worker began and did not end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovered {
+    /// Of the operation, in the audit.
+    pub id: String,
+    /// What it was.
+    pub method: Method,
+    /// As [`Operation::target`], escaped.
+    pub target: String,
+    /// Who had asked.
+    pub uid: u32,
+    /// Completed, or undone.
+    pub completed: bool,
 }
 
 /// A step of an operation, as the audit names it.
@@ -207,8 +229,36 @@ pub enum Step {
     Run,
     /// Talk to rootlesskit.
     Api,
-    /// Read the audit.
+    /// Read the audit, or records of users and keys.
     Read,
+    /// Wait for others who change users.
+    Lock,
+    /// Look whether it can be done.
+    Plan,
+    /// The account.
+    Account,
+    /// Its subordinate ids.
+    Subids,
+    /// The home.
+    Home,
+    /// What is put into it.
+    Skeleton,
+    /// The lock on an image user's configuration.
+    Guard,
+    /// Whether processes outlive the login.
+    Linger,
+    /// podsec's own record.
+    Record,
+    /// A signing key.
+    Key,
+    /// The published keys.
+    Publish,
+    /// The password.
+    Password,
+    /// End a user's processes.
+    Processes,
+    /// Modes of newuidmap and newgidmap.
+    Modes,
 }
 
 impl Step {
@@ -227,6 +277,20 @@ impl Step {
             Self::Run => "run",
             Self::Api => "api",
             Self::Read => "read",
+            Self::Lock => "lock",
+            Self::Plan => "plan",
+            Self::Account => "account",
+            Self::Subids => "subids",
+            Self::Home => "home",
+            Self::Skeleton => "skeleton",
+            Self::Guard => "guard",
+            Self::Linger => "linger",
+            Self::Record => "record",
+            Self::Key => "key",
+            Self::Publish => "publish",
+            Self::Password => "password",
+            Self::Processes => "processes",
+            Self::Modes => "modes",
         }
     }
 }
@@ -260,6 +324,14 @@ pub enum Reply {
     Ports(Vec<(PortSpec, bool, bool)>),
     /// A change was made, or there was nothing to do.
     Changed(bool),
+    /// A change to a user or a key.
+    Change(Change),
+    /// One of a stream.
+    User(Box<User>),
+    /// One of a stream.
+    Key(Box<Key>),
+    /// What was found out about a user.
+    Findings(Vec<Finding>),
     /// One of a stream.
     Record(String),
     /// A stream's end.
@@ -280,6 +352,115 @@ pub enum Reply {
         /// For a person, escaped; the reason's own sentence when empty.
         detail: String,
     },
+}
+
+/// What a change has done, or would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Of the key that it was about.
+    pub fingerprint: Option<Fingerprint>,
+    /// A sentence each; empty: there was nothing to do.
+    pub steps: Vec<String>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// A user that podsec made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// Login name.
+    pub name: AccountName,
+    /// User id when he was made.
+    pub uid: u32,
+    /// What he is.
+    pub category: Category,
+    /// How he is now.
+    pub state: UserState,
+    /// As he was made.
+    pub full_name: FullName,
+    /// First and count.
+    pub subids: Option<(u32, u32)>,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// Published keys that are good now.
+    pub keys: u32,
+}
+
+/// How a user is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "as in the interface")]
+pub enum UserState {
+    Active,
+    NoPassword,
+    Locked,
+    Gone,
+}
+
+/// A published key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// Whose.
+    pub creator: AccountName,
+    /// Which.
+    pub fingerprint: Fingerprint,
+    /// As gpg names it.
+    pub algorithm: String,
+    /// Of the first user id, escaped.
+    pub user_id: String,
+    /// What it is good for.
+    pub state: KeyState,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// The same; `None`: never.
+    pub expires: Option<u64>,
+    /// Seconds since 1970.
+    pub published: u64,
+    /// OpenPGP, binary.
+    pub key: Vec<u8>,
+}
+
+/// What a published key is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "as in the interface")]
+pub enum KeyState {
+    Current,
+    Previous,
+    Revoked,
+    Expired,
+}
+
+/// One thing that was looked at, or tried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// kebab-case, stable.
+    pub name: String,
+    /// How far it protects.
+    pub protection: Protection,
+    /// How it is.
+    pub state: FindingState,
+    /// For a person.
+    pub detail: String,
+}
+
+/// How far a protection goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "as in the interface")]
+pub enum Protection {
+    Account,
+    GuardRail,
+    Detection,
+    Containment,
+}
+
+/// How something that was looked at is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "as in the interface")]
+pub enum FindingState {
+    Ok,
+    Broken,
+    Open,
+    Unsupported,
+    NotTried,
 }
 
 /// What Inspect found.

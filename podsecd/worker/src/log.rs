@@ -66,7 +66,7 @@ fn send(front: &Channel, record: String) -> Result<(), Failure> {
 /// `AuditQuery`
 pub fn query(job: &Job, filter: &Filter, front: &Channel, report: &mut Report) -> Result<Reply, Failure> {
     report.waiting(Step::Read);
-    read_all(&job.audit, filter, front)?;
+    read_all(&job.config.audit.path, filter, front)?;
     Ok(Reply::End)
 }
 
@@ -96,16 +96,16 @@ fn read_all(current: &Path, filter: &Filter, front: &Channel) -> Result<u64, Fai
 /// `AuditFollow`: until the reader stops.
 pub fn follow(job: &Job, filter: &Filter, front: &Channel, report: &mut Report) -> Result<Reply, Failure> {
     report.waiting(Step::Read);
-    let mut tail = Tail::open(&job.audit)?;
+    let mut tail = Tail::open(&job.config.audit.path)?;
     // Opened before the past is read, so nothing in between is missed; numbers tell what was shown already.
-    tail.seen = read_all(&job.audit, filter, front)?;
-    while !wait_readable(&[front.as_fd()], Some(LOOK)).map_err(io(&job.audit))? {
-        let there = std::fs::metadata(&job.audit).map(|there| there.ino());
-        tail.send_new(&job.audit, filter, front)?;
-        let ours = tail.file.metadata().map_err(io(&job.audit))?.ino();
+    tail.seen = read_all(&job.config.audit.path, filter, front)?;
+    while !wait_readable(&[front.as_fd()], Some(LOOK)).map_err(io(&job.config.audit.path))? {
+        let there = std::fs::metadata(&job.config.audit.path).map(|there| there.ino());
+        tail.send_new(&job.config.audit.path, filter, front)?;
+        let ours = tail.file.metadata().map_err(io(&job.config.audit.path))?.ino();
         if there.is_ok_and(|there| there != ours) {
             // Rotated, and the old file was read to its end just now.
-            tail = Tail { seen: tail.seen, ..Tail::open(&job.audit)? };
+            tail = Tail { seen: tail.seen, ..Tail::open(&job.config.audit.path)? };
         }
     }
     Ok(Reply::End)
@@ -153,7 +153,7 @@ impl Tail {
 pub fn verify(job: &Job, report: &mut Report) -> Result<Reply, Failure> {
     report.waiting(Step::Read);
     let (mut head, mut records, mut count) = (None::<Head>, 0, 0);
-    for path in files(&job.audit)? {
+    for path in files(&job.config.audit.path)? {
         count += 1;
         for (index, line) in lines(&path)?.enumerate() {
             let line = line.map_err(io(&path))?;

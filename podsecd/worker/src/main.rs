@@ -10,21 +10,28 @@
 
 #![forbid(unsafe_code)]
 
+mod account;
+mod change;
 mod cluster;
+mod fault;
 mod inspect;
+mod keys;
 mod log;
 mod member;
 mod ports;
 mod session;
+mod users;
 
+use change::Changes;
 use cluster::{Host, Inside};
 use podsec_policy::Operation;
+use podsec_policy::config::Config;
 use podsec_policy::operation::Method;
-use podsec_policy::reason::Reason;
+use podsec_policy::reason::{Code, Reason};
 use podsec_policy::rules::{self, By, Capability};
 use podsec_sys::credentials::{Cap, keep_only};
 use podsec_sys::process;
-use podsec_wire::messages::{FromWorker, Outcome, Reply, Step, ToWorker};
+use podsec_wire::messages::{Change, FromWorker, Job, Outcome, Reply, Step, ToWorker};
 use podsec_wire::{Channel, WireError};
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
@@ -61,8 +68,11 @@ fn run() -> Result<(), WireError> {
         let Some((next, _)) = gate.receive::<ToWorker>()? else { return Ok(()) };
         question = next;
     }
-    let ToWorker::Check { uid, roles, administrators, method, place } = question else { return Ok(()) };
-    let verdict = member::check(uid, roles, &administrators);
+    if let ToWorker::Recover(config) = question {
+        return recover_all(&config, gate);
+    }
+    let ToWorker::Check { uid, roles, accounts, method, place } = question else { return Ok(()) };
+    let verdict = member::check(uid, roles, &accounts);
     gate.send(&FromWorker::Checked(verdict), &[])?;
     if verdict.is_err() {
         return Ok(());
@@ -77,22 +87,30 @@ fn run() -> Result<(), WireError> {
     let mut descriptors = descriptors.into_iter().map(Channel::from);
     let Some(front) = descriptors.next() else { return Ok(()) };
     let place = place.as_ref().ok_or(Reason::NoClusterUser);
+    let report = &mut report;
     let result = inside.and_then(|inside| match (&job.operation, inside, descriptors.next()) {
         (operation, ..) if operation.method() != method => Err(Reason::Bug.into()),
         (Operation::Enter(enter), Some(inside), Some(client)) => {
-            session::run(&job, enter, place?, inside, &front, client, &mut report).map(|()| None)
+            session::run(&job, enter, place?, inside, &front, client, report).map(|()| None)
         }
-        (Operation::Inspect, None, None) => inspect::run(place?, &host, &mut report).map(Some),
-        (Operation::ListPorts, None, None) => ports::list(place?, &mut report).map(Some),
-        (Operation::AddPort(change), None, None) => ports::add(place?, *change, &mut report).map(Some),
-        (Operation::RemovePort(change), None, None) => ports::remove(place?, *change, &mut report).map(Some),
-        (Operation::AuditQuery(filter), None, None) => {
-            log::query(&job, filter, &front, &mut report).map(Some)
+        (Operation::Inspect, None, None) => inspect::run(place?, &host, report).map(Some),
+        (Operation::ListPorts, None, None) => ports::list(place?, report).map(Some),
+        (Operation::AddPort(change), None, None) => ports::add(place?, *change, report).map(Some),
+        (Operation::RemovePort(change), None, None) => ports::remove(place?, *change, report).map(Some),
+        (Operation::AuditQuery(filter), None, None) => log::query(&job, filter, &front, report).map(Some),
+        (Operation::AuditFollow(filter), None, None) => log::follow(&job, filter, &front, report).map(Some),
+        (Operation::AuditVerify, None, None) => log::verify(&job, report).map(Some),
+        (Operation::ListUsers(name), None, None) => {
+            users::list(&job, name.as_ref(), &front, report).map(Some)
         }
-        (Operation::AuditFollow(filter), None, None) => {
-            log::follow(&job, filter, &front, &mut report).map(Some)
+        (Operation::VerifyUser(name), None, None) => users::verify(&job, name, report).map(Some),
+        (Operation::ListKeys(creator), None, None) => {
+            keys::list(&job, creator.as_ref(), &front, report).map(Some)
         }
-        (Operation::AuditVerify, None, None) => log::verify(&job, &mut report).map(Some),
+        (Operation::RestrictIdMaps { restrict: None, .. }, None, None) => {
+            users::show_idmaps(&job).map(|done| Some(Reply::Change(done)))
+        }
+        (_, None, None) => change(&job, report).map(|done| Some(Reply::Change(done))),
         (Operation::Enter(_), None, _) => Err(Reason::NoClusterUser.into()),
         _ => Err(Failure::from(Reason::Bug)),
     });
@@ -109,6 +127,88 @@ fn run() -> Result<(), WireError> {
         }
     };
     front.send(&reply, &[])
+}
+
+/// Changes to users and keys, one at a time.
+fn change(job: &Job, report: &mut Report) -> Result<Change, Failure> {
+    let changes = Changes::begin(&job.config, job.operation.method(), report)?;
+    match &job.operation {
+        Operation::SetPassword(name, password) => users::set_password(job, name, password, report),
+        Operation::CreateUser(new) => {
+            let mut create = users::Create::new(job, (**new).clone());
+            let done = changes.carry_out(&mut create, job, new.dry_run, report)?;
+            Ok(Change { fingerprint: create.fingerprint, ..done })
+        }
+        Operation::DeleteUser(change) => {
+            let mut delete = users::Delete::new(job, change.clone())?;
+            changes.carry_out(&mut delete, job, change.dry_run, report)
+        }
+        Operation::LockUser(change) | Operation::UnlockUser(change) => {
+            let lock = matches!(job.operation, Operation::LockUser(_));
+            changes.carry_out(&mut users::Lock::new(job, change, lock)?, job, change.dry_run, report)
+        }
+        Operation::RestrictIdMaps { restrict: Some(restrict), dry_run } => {
+            changes.carry_out(&mut users::IdMaps::new(job, *restrict), job, *dry_run, report)
+        }
+        Operation::PublishKey(new) | Operation::RotateKey(new) => {
+            let rotate = matches!(job.operation, Operation::RotateKey(_));
+            let mut publish = keys::Publish::new(job, new, rotate, report)?;
+            let fingerprint = Some(publish.fingerprint());
+            let done = changes.carry_out(&mut publish, job, new.dry_run, report)?;
+            Ok(Change { fingerprint, ..done })
+        }
+        Operation::RevokeKey(revocation) => {
+            let fingerprint = Some(revocation.fingerprint.clone());
+            let mut revoke = keys::Revoke::new(job, revocation)?;
+            let done = changes.carry_out(&mut revoke, job, revocation.dry_run, report)?;
+            Ok(Change { fingerprint, ..done })
+        }
+        _ => Err(Reason::Bug.into()),
+    }
+}
+
+/// What a crash left of one of them: completed, or undone.
+fn recover(changes: &Changes<'_>, job: &Job, report: &mut Report) -> Result<bool, Failure> {
+    let result = match &job.operation {
+        Operation::CreateUser(new) => changes.complete(&mut users::Create::new(job, (**new).clone()), report),
+        Operation::DeleteUser(change) => users::Delete::new(job, change.clone())
+            .and_then(|mut delete| changes.complete(&mut delete, report)),
+        Operation::LockUser(change) | Operation::UnlockUser(change) => {
+            let lock = matches!(job.operation, Operation::LockUser(_));
+            users::Lock::new(job, change, lock).and_then(|mut lock| changes.complete(&mut lock, report))
+        }
+        Operation::RestrictIdMaps { restrict: Some(restrict), .. } => {
+            changes.complete(&mut users::IdMaps::new(job, *restrict), report)
+        }
+        Operation::PublishKey(new) | Operation::RotateKey(new) => {
+            let rotate = matches!(job.operation, Operation::RotateKey(_));
+            keys::Publish::new(job, new, rotate, report)
+                .and_then(|mut publish| changes.complete(&mut publish, report))
+        }
+        Operation::RevokeKey(revocation) => {
+            keys::Revoke::new(job, revocation).and_then(|mut revoke| changes.complete(&mut revoke, report))
+        }
+        _ => Err(Reason::Bug.into()),
+    };
+    match result {
+        // He was made an administrator meanwhile, or his key has expired: what cannot be asked for any more is not
+        // completed either. Each act by itself left the host whole.
+        Err(failure) if matches!(failure.reason.code(), Code::PermissionDenied | Code::InvalidArgument) => {
+            Ok(false)
+        }
+        result => result,
+    }
+}
+
+/// Nobody asks: podsecd starts, or has lost a worker.
+fn recover_all(config: &Config, gate: Channel) -> Result<(), WireError> {
+    let mut report = Report { gate, step: Step::Lock };
+    // The widest row, since any change may have been left.
+    let method = Method::CreateUser;
+    if let Err(failure) = confine(method).and_then(|()| Changes::begin(config, method, &mut report)) {
+        eprintln!("podsecd-worker: what a crash left half done is not completed: {}", failure.detail);
+    }
+    Ok(())
 }
 
 /// The way back to the gate, for steps and the outcome.
@@ -178,6 +278,11 @@ fn confine(method: Method) -> Result<(), Failure> {
         .map(|capability| match capability {
             Capability::SetUid => Cap::CAP_SETUID,
             Capability::SetGid => Cap::CAP_SETGID,
+            Capability::Chown => Cap::CAP_CHOWN,
+            Capability::DacOverride => Cap::CAP_DAC_OVERRIDE,
+            Capability::Fowner => Cap::CAP_FOWNER,
+            Capability::AuditWrite => Cap::CAP_AUDIT_WRITE,
+            Capability::LinuxImmutable => Cap::CAP_LINUX_IMMUTABLE,
         })
         .collect();
     keep_only(&keep).map_err(|error| Failure::new(Reason::Bug, error))

@@ -57,7 +57,7 @@ pub fn run(
     drop((target, devices));
     match started {
         Ok(child) => {
-            let exit = supervise(child, &client, &proc, Duration::from_secs(job.hangup_grace));
+            let exit = supervise(child, &client, &proc, Duration::from_secs(job.config.limits.hangup_grace));
             // The client first: that something was done is in the record since before it was done, and how it ended
             // goes there whether or not anybody waits.
             let _ = client.send(&ToClient::Exited(exit), &[]);

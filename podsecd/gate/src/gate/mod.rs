@@ -7,22 +7,23 @@ mod workers;
 
 use crate::accounts::Accounts;
 use crate::audit::{Audit, Open, now};
-use crate::child::{self, Child};
-use crate::identify::{Caller, Own, is_starved};
-use crate::notify::Listeners;
+use crate::child::Child;
+use crate::identify::{Caller, Own};
 use podsec_policy::Operation;
 use podsec_policy::audit::{Phase, Record, escape, hex};
 use podsec_policy::config::Config;
 use podsec_policy::denials::Denials;
 use podsec_policy::operation::Method;
 use podsec_policy::peer::Roles;
-use podsec_policy::reason::Reason;
+use podsec_policy::reason::{Code, Reason};
 use podsec_policy::rules::{By, Permit, authorize, rule};
 use podsec_sys::nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use podsec_sys::nix::sys::signal::Signal;
 use podsec_sys::nix::sys::signalfd::SignalFd;
 use podsec_sys::{process, socket};
-use podsec_wire::messages::{Answer, FromFront, FromWorker, Job, Outcome, Reply, Step, ToFront, ToWorker};
+use podsec_wire::messages::{
+    Answer, FromFront, FromWorker, Job, Outcome, Recovered, Reply, Step, ToFront, ToWorker,
+};
 use podsec_wire::session::Attached;
 use podsec_wire::{Channel, WireError};
 use std::collections::{BTreeMap, VecDeque};
@@ -38,8 +39,6 @@ const QUIET: Duration = Duration::from_millis(5);
 const CHECK: Duration = Duration::from_secs(2);
 /// The same, where it is asked before the request is there: that long before it at most.
 const FRESH: Duration = Duration::from_millis(100);
-/// For an operation, and for a session until its program runs.
-const OPERATION: Duration = Duration::from_secs(10);
 /// For a worker that has reported its outcome to end.
 const ENDING: Duration = Duration::from_secs(5);
 /// For a client to fetch its session, and to send the ticket once connected.
@@ -51,6 +50,33 @@ const BATCH: usize = 64;
 
 /// Tickets remembered after their session has failed.
 const VOID: usize = 64;
+
+/// For a worker to complete or undo what a crash has left half done.
+const RECOVERY: Duration = Duration::from_secs(60);
+
+/// The listening sockets.
+#[derive(Debug)]
+pub struct Listeners {
+    /// gRPC; `None` once podsecd is going down.
+    pub requests: Option<OwnedFd>,
+    /// Sessions.
+    pub attach: OwnedFd,
+}
+
+impl Listeners {
+    /// # Errors
+    /// when they are others than one stream and one packet socket
+    pub fn from_systemd(passed: Vec<(socket::Kind, OwnedFd)>) -> io::Result<Self> {
+        let (requests, attach): (Vec<_>, Vec<_>) =
+            passed.into_iter().partition(|(kind, _)| *kind == socket::Kind::Stream);
+        match (<[_; 1]>::try_from(requests), <[_; 1]>::try_from(attach)) {
+            (Ok([(_, requests)]), Ok([(_, attach)])) => Ok(Self { requests: Some(requests), attach }),
+            _ => {
+                Err(io::Error::other("podsecd.socket has one stream and one packet socket, and others came"))
+            }
+        }
+    }
+}
 
 /// An epoll event says which of the gate's things it is about.
 type Token = u64;
@@ -209,8 +235,14 @@ impl Gate {
     /// # Errors
     /// when the state directory cannot be read
     pub fn recover(&mut self) -> io::Result<()> {
-        for open in self.audit.left_open()? {
-            match child::find(open.worker) {
+        let left_open = self.audit.left_open()?;
+        // Waits for workers of the last podsecd that still are at it, too.
+        let recovered = self.recover_changes().unwrap_or_else(|error| {
+            eprintln!("podsecd: what a crash left half done waits for the next change: {error}");
+            Vec::new()
+        });
+        for open in left_open.into_iter().filter(|open| !recovered.contains(&open.id)) {
+            match process::find(open.worker) {
                 Some(process) => {
                     let token = self.token();
                     self.watch(&process, token)?;
@@ -225,6 +257,23 @@ impl Gate {
             }
         }
         Ok(())
+    }
+
+    /// Has a worker complete or undo what a crash has left half done, and waits for it. Gives the ids.
+    fn recover_changes(&mut self) -> io::Result<Vec<String>> {
+        let child = Child::start("podsecd-worker", &[])?;
+        child
+            .channel
+            .send(&ToWorker::Recover(Box::new(self.config.clone())), &[])
+            .map_err(io::Error::other)?;
+        let mut ids = Vec::new();
+        while let Some((message, _)) = child.channel.receive_within(RECOVERY).map_err(io::Error::other)? {
+            if let FromWorker::Recovered(change) = message {
+                ids.push(change.id.clone());
+                self.recovered(*change);
+            }
+        }
+        Ok(ids)
     }
 
     /// Serves until it is told to end, or has had nothing to do for long enough.

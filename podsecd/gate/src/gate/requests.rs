@@ -173,8 +173,8 @@ impl Gate {
 
     /// Is he still a member? The worker's answer is for that task.
     pub(super) fn question(&mut self, token: Token, uid: u32, roles: Roles, method: Method, task: Task) {
-        let administrators = self.config.accounts.administrators.clone();
-        let question = ToWorker::Check { uid, roles, administrators, method, place: self.accounts.place() };
+        let (accounts, place) = (Box::new(self.config.accounts.clone()), self.accounts.place());
+        let question = ToWorker::Check { uid, roles, accounts, method, place };
         let Some(worker) = self.workers.get_mut(&token) else { return };
         let time = if matches!(task, Task::Reserved(..)) { FRESH } else { CHECK };
         (worker.task, worker.deadline) = (task, Some(Instant::now() + time));

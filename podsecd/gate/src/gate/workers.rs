@@ -30,6 +30,7 @@ impl Gate {
                 }
             }
             Ok(Some((FromWorker::Finished(outcome), _))) => self.finished(token, outcome),
+            Ok(Some((FromWorker::Recovered(change), _))) => self.recovered(*change),
             Err(error) if error.would_block() => {}
             Ok(None) | Err(_) => self.lost(token, Reason::HelperLost),
         }
@@ -126,18 +127,16 @@ impl Gate {
         // From here on something may be done, so from here on it is in the record; and not at all otherwise.
         self.audit.begin(&open).map_err(|error| {
             eprintln!("podsecd: the audit cannot be written: {error}");
-            if is_starved(&error) { Reason::Resources } else { Reason::AuditUnavailable }
+            if process::is_starved(&error) { Reason::Resources } else { Reason::AuditUnavailable }
         })?;
         let reserved = self.reservation(permit.operation(), caller);
         let job = Box::new(Job {
             id: id.clone(),
+            uid: caller.peer.uid,
             operation: permit.into_operation(),
-            audit: self.config.audit.path.clone(),
-            hangup_grace: self.config.limits.hangup_grace,
+            config: Box::new(self.config.clone()),
         });
-        // Reading the audit takes as long as its reader; everything else has its time.
-        let reads = matches!(method, Method::AuditQuery | Method::AuditFollow | Method::AuditVerify);
-        worker.deadline = (!reads).then(|| Instant::now() + OPERATION);
+        worker.deadline = method.deadline().map(|time| Instant::now() + time);
         worker.task = Task::Running { request, open, session: session.is_some(), step: Step::Confine };
         self.workers.insert(token, worker);
         let first = session.map(|(secret, ticket)| {
@@ -184,12 +183,36 @@ impl Gate {
                 let reason = if reason == Reason::Deadline { Reason::NssTimeout } else { reason };
                 self.refuse(&request, permit.operation(), reason);
             }
-            Task::Running { request, open, step, .. } => {
+            Task::Running { request, open, step, session } => {
                 let waited_in_vain = reason == Reason::Deadline && step == Step::Attach && unfetched;
                 let reason = if waited_in_vain { Reason::NotAttached } else { reason };
                 self.record_end(&open, Err(reason), step, None);
                 self.tell_front(request.front, &ToFront::Lost { id: request.id, reason }, &[]);
+                if !session && let Err(error) = self.recover_later() {
+                    eprintln!("podsecd: what {} left half done waits for the next change: {error}", open.id);
+                }
             }
+        }
+    }
+
+    /// As [`Gate::recover_changes`], while others are served.
+    fn recover_later(&mut self) -> io::Result<()> {
+        let token = self.start_worker()?;
+        let Some(worker) = self.workers.get_mut(&token) else { return Ok(()) };
+        worker.task = Task::Ending { session: false, uid: 0 };
+        worker.deadline = Some(Instant::now() + RECOVERY);
+        let recover = ToWorker::Recover(Box::new(self.config.clone()));
+        worker.child.channel.send(&recover, &[]).map_err(io::Error::other)
+    }
+
+    /// A change that somebody else began is whole again.
+    pub(super) fn recovered(&mut self, change: Recovered) {
+        let Recovered { id, method, target, uid, completed } = change;
+        let op = method.name().to_owned();
+        let open = Open { id, op, uid, target, micros: now(), ..Open::default() };
+        let reason = Some(if completed { "completed" } else { "undone" }.to_owned());
+        if let Err(error) = self.audit.end(&open, &Record { reason, ..open.record(Phase::Recovered) }) {
+            eprintln!("podsecd: that {} is whole again could not be recorded: {error}", open.id);
         }
     }
 
@@ -200,7 +223,12 @@ impl Gate {
         step: Step,
         exit: Option<i32>,
     ) {
-        let phase = if result.is_ok() { Phase::Done } else { Phase::Fail };
+        // A worker knows whose things are whose, and may have to refuse what the table allows.
+        let phase = match result {
+            Ok(()) => Phase::Done,
+            Err(reason) if reason.code() == Code::PermissionDenied => Phase::Deny,
+            Err(_) => Phase::Fail,
+        };
         let record = Record {
             reason: result.err().map(|reason| reason.name().to_owned()),
             step: Some(step.name().to_owned()),

@@ -1,0 +1,55 @@
+//! Other people's processes: acting as a user, and the programs of the distribution.
+
+use crate::Failure;
+use podsec_policy::reason::Reason;
+use podsec_sys::credentials::Account;
+use podsec_sys::process;
+use podsec_sys::program::{self, ProgramError, Run};
+use serde::{Serialize, de::DeserializeOwned};
+use std::path::Path;
+use std::time::Duration;
+
+/// For what is done in a user's home. He may stop the process that does it.
+const AS_USER: Duration = Duration::from_secs(30);
+
+/// Does something as that user, in a process of its own that has no way back. What is in his home is his, and may be
+/// anything: links to root's files, FIFOs, other people's directories. As him it can do no more than he can.
+///
+/// # Errors
+/// what `work` says; `HomeTrap` when it says nothing in time
+pub fn act_as<T: Serialize + DeserializeOwned>(
+    account: &Account,
+    work: impl FnOnce() -> Result<T, String>,
+) -> Result<T, Failure> {
+    let said = process::in_child(AS_USER, || {
+        let result = account.become_it().map_err(|error| error.to_string()).and_then(|()| work());
+        serde_json::to_vec(&result).unwrap_or_default()
+    });
+    let said =
+        said.map_err(|error| Failure::new(Reason::HomeTrap, format!("acting as the user: {error}")))?;
+    let result: Result<T, String> =
+        serde_json::from_slice(&said).map_err(|error| Failure::new(Reason::HomeTrap, error))?;
+    result.map_err(|text| Failure::new(Reason::HomeTrap, text))
+}
+
+/// Runs a program of the distribution's as root.
+///
+/// # Errors
+/// `Program` with what it said
+pub fn run(name: &str, arguments: &[&str], input: &[u8]) -> Result<String, Failure> {
+    tool(name, arguments, input).map_err(|error| Failure::new(Reason::Program, error))
+}
+
+/// The same, for whoever looks at how it failed.
+///
+/// # Errors
+/// [`ProgramError`]
+pub fn tool(name: &str, arguments: &[&str], input: &[u8]) -> Result<String, ProgramError> {
+    let path = program::find_roots(name).map_err(|source| ProgramError::Run { path: name.into(), source })?;
+    // These wait up to 15 seconds for each other (lckpwdf(3)).
+    // Without /usr/local, as in find_roots.
+    let environment = [("PATH", Path::new("/usr/sbin:/usr/bin:/sbin:/bin"))];
+    let run = Run { input, environment: &environment, deadline: Duration::from_secs(60) };
+    let printed = program::run_with(&path, arguments, run)?;
+    Ok(String::from_utf8_lossy(&printed).into_owned())
+}

@@ -1,0 +1,50 @@
+//! A signing key for a new creator, made by gpg as him in his own home. The private key is his file from the first byte.
+
+use super::judge::{Judged, judge};
+use crate::Failure;
+use crate::account::act_as;
+use crate::users::Entry;
+use podsec_policy::config::Config;
+use podsec_policy::reason::Reason;
+use podsec_policy::user::NewKey;
+use podsec_sys::program::{Run, find_roots, run_with};
+use std::path::Path;
+use std::time::Duration;
+
+/// Makes it, unless he has one of that user id already, and gives the public part.
+///
+/// # Errors
+/// `Program` with what gpg said
+pub fn generate(config: &Config, entry: &Entry, user_id: &str, key: &NewKey) -> Result<Judged, Failure> {
+    let missing = |error| Failure::new(Reason::Unsupported, error);
+    let (gpg, gpgconf) = (find_roots("gpg").map_err(missing)?, find_roots("gpgconf").map_err(missing)?);
+    let public = act_as(&entry.account, || {
+        let made = make(&gpg, entry, user_id, key);
+        // gpg started an agent, which would stay.
+        let _ = call(&gpgconf, entry, &["--kill", "all"], &[]);
+        made
+    });
+    let public = public.map_err(|failure| Failure::new(Reason::Program, failure.detail))?;
+    judge(config, &public)
+}
+
+fn call(program: &Path, entry: &Entry, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, String> {
+    let run = Run { input, environment: &[("HOME", &entry.home)], deadline: Duration::from_secs(25) };
+    run_with(program, arguments, run).map_err(|error| error.to_string())
+}
+
+fn make(gpg: &Path, entry: &Entry, user_id: &str, key: &NewKey) -> Result<Vec<u8>, String> {
+    // Exactly this one, and no search.
+    let exactly = format!("={user_id}");
+    let there = call(gpg, entry, &["--batch", "--with-colons", "--list-secret-keys", "--", &exactly], &[]);
+    if there.is_err() {
+        let days = format!("{}d", key.days.get());
+        let passphrase =
+            key.passphrase.as_ref().map(podsec_policy::secret::Password::expose).unwrap_or_default();
+        // By arguments and not by a file of parameters: there a name could be a directive.
+        let arguments = ["--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase-fd", "0"];
+        let generate = ["--quick-generate-key", "--", user_id, key.algorithm.name(), "sign", &days];
+        call(gpg, entry, &[&arguments[..], &generate].concat(), passphrase)?;
+    }
+    call(gpg, entry, &["--batch", "--export-options", "export-minimal", "--export", "--", &exactly], &[])
+}

@@ -1,0 +1,399 @@
+//! Public keys of image creators: kept as podsec's records, and published where verifiers of images find them.
+//!
+//! A private key never comes here. What a stranger calls a public key is parsed by gpg in a cage ([`judge`]); what is
+//! published is what gpg wrote of it. Whose it is, is decided by who asks. Must not: take a name of an owner from anybody
+//! but an Administrator.
+
+mod cage;
+mod generate;
+mod judge;
+
+pub use generate::generate;
+
+use crate::change::{Act, Change, at};
+use crate::users::{now, own_name, read_json, remove, write_json};
+use crate::{Failure, Report, member};
+use judge::{Judged, judge};
+use podsec_policy::audit::{hex, unhex_bytes};
+use podsec_policy::config::Config;
+use podsec_policy::name::AccountName;
+use podsec_policy::operation::{KeyRevocation, NewPublicKey};
+use podsec_policy::peer::Role;
+use podsec_policy::reason::Reason;
+use podsec_policy::user::Fingerprint;
+use podsec_sys::file;
+use podsec_sys::nix::unistd::User;
+use podsec_wire::Channel;
+use podsec_wire::messages::{Job, Key, KeyState, Reply, Step};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Where the keys of all creators are for whoever verifies: one file each, OpenPGP, root's and readable by all. As
+/// `keyPath` of containers-policy.json(5) names it.
+const PUBLISHED: &str = "/var/sigstore/keys";
+
+/// The keys of a creator.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    /// Of their owner. Somebody else of the same name does not inherit them.
+    uid: u32,
+    /// Oldest first.
+    keys: Vec<StoredKey>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredKey {
+    fingerprint: Fingerprint,
+    algorithm: String,
+    user_id: String,
+    created: u64,
+    expires: Option<u64>,
+    published: u64,
+    state: KeyState,
+    /// OpenPGP, in hex.
+    key: String,
+}
+
+impl StoredKey {
+    fn new(judged: &Judged) -> Self {
+        Self {
+            fingerprint: judged.fingerprint.clone(),
+            algorithm: judged.algorithm.clone(),
+            user_id: judged.user_id.clone(),
+            created: judged.created,
+            expires: judged.expires,
+            published: now(),
+            state: KeyState::Current,
+            key: hex(&judged.key),
+        }
+    }
+
+    /// As of now.
+    fn state(&self) -> KeyState {
+        match self.state {
+            KeyState::Revoked => KeyState::Revoked,
+            _ if self.expires.is_some_and(|expires| expires <= now()) => KeyState::Expired,
+            state => state,
+        }
+    }
+
+    fn is_good(&self) -> bool {
+        matches!(self.state(), KeyState::Current | KeyState::Previous)
+    }
+}
+
+fn path(config: &Config, creator: &AccountName) -> PathBuf {
+    config.audit.state.join("keys").join(format!("{creator}.json"))
+}
+
+fn published(creator: &AccountName) -> PathBuf {
+    Path::new(PUBLISHED).join(format!("{creator}.pgp"))
+}
+
+/// Those of the creator of that uid.
+fn stored(config: &Config, creator: &AccountName, uid: u32) -> Result<Stored, Failure> {
+    let stored: Option<Stored> = read_json(&path(config, creator))?;
+    Ok(stored.filter(|stored| stored.uid == uid).unwrap_or(Stored { uid, keys: Vec::new() }))
+}
+
+/// How many of a creator's keys are good now.
+///
+/// # Errors
+/// when they cannot be read
+pub fn count(config: &Config, creator: &AccountName) -> Result<u32, Failure> {
+    let stored: Option<Stored> = read_json(&path(config, creator))?;
+    let good = stored.unwrap_or_default().keys.iter().filter(|key| key.is_good()).count();
+    Ok(u32::try_from(good).unwrap_or(u32::MAX))
+}
+
+/// Is there anything to [`forget`]?
+pub fn are_there(config: &Config, creator: &AccountName) -> bool {
+    path(config, creator).exists() || published(creator).exists()
+}
+
+/// Of a creator who is removed: nothing that he signed is trusted any more.
+///
+/// # Errors
+/// unlink(2)
+pub fn forget(config: &Config, creator: &AccountName) -> Result<(), Failure> {
+    remove(&published(creator))?;
+    remove(&path(config, creator))
+}
+
+/// The first key of a new creator.
+///
+/// # Errors
+/// write(2)
+pub fn add(config: &Config, creator: &AccountName, uid: u32, key: &Judged) -> Result<Fingerprint, Failure> {
+    let stored = Stored { uid, keys: vec![StoredKey::new(key)] };
+    write_json(&path(config, creator), &stored)?;
+    publish(creator, &stored)?;
+    Ok(key.fingerprint.clone())
+}
+
+/// The file for verifiers: all that are not revoked. Those that have expired stay in it, since verifiers judge that by the
+/// time of the signature.
+fn publish(creator: &AccountName, stored: &Stored) -> Result<(), Failure> {
+    let path = published(creator);
+    let bytes = wanted(stored);
+    if bytes.is_empty() {
+        return remove(&path);
+    }
+    let directory = Path::new(PUBLISHED);
+    std::fs::create_dir_all(directory).map_err(at(directory))?;
+    for directory in [Path::new("/var/sigstore"), directory] {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).map_err(at(directory))?;
+    }
+    podsec_sys::process::require_root_owned(directory).map_err(at(directory))?;
+    file::replace(&path, &bytes, 0o644).map_err(at(&path))
+}
+
+fn wanted(stored: &Stored) -> Vec<u8> {
+    let keys = stored.keys.iter().filter(|key| key.state != KeyState::Revoked);
+    keys.filter_map(|key| unhex_bytes(&key.key)).flatten().collect()
+}
+
+/// Whose keys this is about: the caller's, or, where an Administrator says so, somebody else's.
+fn creator(job: &Job, named: Option<&AccountName>) -> Result<(AccountName, u32), Failure> {
+    let nobody = || Failure::new(Reason::UnmanagedUser, "you have no account of a plain name on this host");
+    let own = own_name(job.uid);
+    let accounts = &job.config.accounts;
+    let Some(named) = named.filter(|&named| own.as_ref() != Some(named)) else {
+        if !member::holds(job.uid, Role::ImageCreator, accounts) {
+            let text = "you are no image creator yourself; name the one whose key it is: --creator NAME";
+            return Err(Failure::new(Reason::NotOwner, text));
+        }
+        return own.map(|own| (own, job.uid)).ok_or_else(nobody);
+    };
+    if !member::holds(job.uid, Role::Administrator, accounts) {
+        let text = format!("{named} is somebody else; only an Administrator may do that for him");
+        return Err(Failure::new(Reason::NotOwner, text));
+    }
+    let user = User::from_name(named.as_str()).ok().flatten();
+    let user = user.filter(|user| member::holds(user.uid.as_raw(), Role::ImageCreator, accounts));
+    let none = || Failure::new(Reason::UnmanagedUser, format!("{named} is no image creator on this host"));
+    user.map(|user| (named.clone(), user.uid.as_raw())).ok_or_else(none)
+}
+
+/// A key to be published: the first, the same again, or a new one beside the old.
+#[derive(Debug)]
+pub struct Publish {
+    config: Config,
+    creator: AccountName,
+    uid: u32,
+    rotate: bool,
+    key: Judged,
+}
+
+impl Publish {
+    /// From a request: judges the key.
+    ///
+    /// # Errors
+    /// `NotOwner`, `BadKey`
+    pub fn new(job: &Job, new: &NewPublicKey, rotate: bool, report: &mut Report) -> Result<Self, Failure> {
+        let (creator, uid) = creator(job, new.creator.as_ref())?;
+        report.waiting(Step::Key);
+        let key = judge(&job.config, new.key.bytes())?;
+        Ok(Self { config: (*job.config).clone(), creator, uid, rotate, key })
+    }
+
+    /// Of the key.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.key.fingerprint.clone()
+    }
+
+    /// What will be there, and in words what changes.
+    fn plan(&self) -> Result<(Stored, Option<String>), Failure> {
+        let mut stored = stored(&self.config, &self.creator, self.uid)?;
+        let (creator, fingerprint) = (&self.creator, &self.key.fingerprint);
+        if let Some(same) = stored.keys.iter_mut().find(|key| key.fingerprint == *fingerprint) {
+            if same.state == KeyState::Revoked {
+                let text = format!("{fingerprint} was revoked, and stays so; make a new key");
+                return Err(Failure::new(Reason::BadKey, text));
+            }
+            let new = StoredKey::new(&self.key);
+            if (&same.key, same.expires) == (&new.key, new.expires) {
+                return Ok((stored, None));
+            }
+            *same = StoredKey { published: same.published, state: same.state, ..new };
+            return Ok((stored, Some(format!("renew the key {fingerprint} of {creator}"))));
+        }
+        let there = stored.keys.iter().any(|key| key.state == KeyState::Current);
+        match (there, self.rotate) {
+            (true, false) => {
+                let text = format!(
+                    "{creator} has another key already; to put this one in its place: podsecctl key rotate"
+                );
+                return Err(Failure::new(Reason::KeyExists, text));
+            }
+            (false, true) => {
+                let text = format!("{creator} has no key to rotate; podsecctl key publish");
+                return Err(Failure::new(Reason::NoKey, text));
+            }
+            _ => {}
+        }
+        for key in stored.keys.iter_mut().filter(|key| key.state == KeyState::Current) {
+            key.state = KeyState::Previous;
+        }
+        stored.keys.push(StoredKey::new(&self.key));
+        let old = if there { "; the one before stays good for what it signed" } else { "" };
+        Ok((stored, Some(format!("publish the key {fingerprint} of {creator}{old}"))))
+    }
+
+    fn record_todo(&self) -> Result<Option<String>, Failure> {
+        self.plan().map(|(_, todo)| todo)
+    }
+
+    fn record_run(&mut self) -> Result<(), Failure> {
+        write_json(&path(&self.config, &self.creator), &self.plan()?.0)
+    }
+}
+
+/// Writes the verifiers' file where it is not as the records have it.
+fn publish_todo(config: &Config, creator: &AccountName, uid: u32) -> Result<Option<String>, Failure> {
+    let stored = stored(config, creator, uid)?;
+    let there = std::fs::read(published(creator)).unwrap_or_default();
+    Ok((there != wanted(&stored)).then(|| format!("write {}", published(creator).display())))
+}
+
+fn publish_run(config: &Config, creator: &AccountName, uid: u32) -> Result<(), Failure> {
+    publish(creator, &stored(config, creator, uid)?)
+}
+
+impl Change for Publish {
+    const ACTS: &'static [Act<Self>] = &[
+        Act { step: Step::Record, todo: Self::record_todo, run: Self::record_run },
+        Act {
+            step: Step::Publish,
+            todo: |change| publish_todo(&change.config, &change.creator, change.uid),
+            run: |change| publish_run(&change.config, &change.creator, change.uid),
+        },
+    ];
+
+    fn has_begun(&self) -> Result<bool, Failure> {
+        Ok(true)
+    }
+
+    fn undo(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn warnings(&mut self) -> Vec<String> {
+        match self.key.expires {
+            None => vec!["the key never expires; better give it an end: gpg --quick-set-expire".into()],
+            Some(_) => Vec::new(),
+        }
+    }
+}
+
+/// A key to be trusted no more.
+#[derive(Debug)]
+pub struct Revoke {
+    config: Config,
+    creator: AccountName,
+    uid: u32,
+    fingerprint: Fingerprint,
+}
+
+impl Revoke {
+    /// From a request.
+    ///
+    /// # Errors
+    /// `NotOwner`, `NoKey`
+    pub fn new(job: &Job, revocation: &KeyRevocation) -> Result<Self, Failure> {
+        let (creator, uid) = creator(job, revocation.creator.as_ref())?;
+        let fingerprint = revocation.fingerprint.clone();
+        if !stored(&job.config, &creator, uid)?.keys.iter().any(|key| key.fingerprint == fingerprint) {
+            return Err(Failure::new(Reason::NoKey, format!("{creator} has no key {fingerprint}")));
+        }
+        Ok(Self { config: (*job.config).clone(), creator, uid, fingerprint })
+    }
+
+    fn record_todo(&self) -> Result<Option<String>, Failure> {
+        let stored = stored(&self.config, &self.creator, self.uid)?;
+        let good = stored
+            .keys
+            .iter()
+            .any(|key| key.fingerprint == self.fingerprint && key.state != KeyState::Revoked);
+        Ok(good.then(|| format!("revoke the key {} of {}", self.fingerprint, self.creator)))
+    }
+
+    fn record_run(&mut self) -> Result<(), Failure> {
+        let mut stored = stored(&self.config, &self.creator, self.uid)?;
+        for key in stored.keys.iter_mut().filter(|key| key.fingerprint == self.fingerprint) {
+            key.state = KeyState::Revoked;
+        }
+        write_json(&path(&self.config, &self.creator), &stored)
+    }
+}
+
+impl Change for Revoke {
+    const ACTS: &'static [Act<Self>] = &[
+        Act { step: Step::Record, todo: Self::record_todo, run: Self::record_run },
+        Act {
+            step: Step::Publish,
+            todo: |change| publish_todo(&change.config, &change.creator, change.uid),
+            run: |change| publish_run(&change.config, &change.creator, change.uid),
+        },
+    ];
+
+    fn has_begun(&self) -> Result<bool, Failure> {
+        Ok(true)
+    }
+
+    fn undo(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// `ListKeys`
+///
+/// # Errors
+/// `NotOwner`
+pub fn list(
+    job: &Job,
+    named: Option<&AccountName>,
+    front: &Channel,
+    report: &mut Report,
+) -> Result<Reply, Failure> {
+    report.step(Step::Read);
+    let administrator = member::holds(job.uid, Role::Administrator, &job.config.accounts);
+    let mut creators = Vec::new();
+    match (named, administrator) {
+        (Some(named), true) => creators.push(named.clone()),
+        (None, true) => {
+            let directory = job.config.audit.state.join("keys");
+            for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
+                let name = entry.file_name().into_string().unwrap_or_default();
+                creators.extend(name.strip_suffix(".json").and_then(|name| AccountName::new(name).ok()));
+            }
+            creators.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        }
+        (named, false) => creators.push(creator(job, named)?.0),
+    }
+    for creator in creators {
+        let stored: Option<Stored> = read_json(&path(&job.config, &creator))?;
+        let stored = stored.filter(|stored| administrator || stored.uid == job.uid);
+        for key in stored.unwrap_or_default().keys {
+            let key = Key {
+                creator: creator.clone(),
+                state: key.state(),
+                key: unhex_bytes(&key.key).unwrap_or_default(),
+                fingerprint: key.fingerprint,
+                algorithm: key.algorithm,
+                user_id: key.user_id,
+                created: key.created,
+                expires: key.expires,
+                published: key.published,
+            };
+            if front.send(&Reply::Key(Box::new(key)), &[]).is_err() {
+                return Ok(Reply::End);
+            }
+        }
+    }
+    Ok(Reply::End)
+}
