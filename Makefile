@@ -36,7 +36,7 @@ build: ## compile everything for release into target/dist
 faults:
 	cargo build --locked -p podsecd-worker --features faults
 	@mkdir -p target/faults
-	@cp -f target/debug/podsecd-worker target/faults/
+	@strip -o target/faults/podsecd-worker target/debug/podsecd-worker
 
 demo: ## show it: real namespaces, who gets in, who does not, the audit; leaves nothing behind
 	@tests/host/deps build demo

@@ -16,6 +16,7 @@ mod protocol;
 mod records;
 mod scenarios;
 mod session;
+mod users;
 
 use libtest_mimic::{Arguments, Trial};
 use podsec_tests::host;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         ports::TESTS,
         protocol::TESTS,
         records::TESTS,
+        users::TESTS,
         &session::tests(),
     ]
     .concat();

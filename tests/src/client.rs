@@ -3,7 +3,9 @@
 use hyper_util::rt::TokioIo;
 use podsec_proto::client::audit_service_client::AuditServiceClient;
 use podsec_proto::client::identity_service_client::IdentityServiceClient;
+use podsec_proto::client::key_service_client::KeyServiceClient;
 use podsec_proto::client::namespace_service_client::NamespaceServiceClient;
+use podsec_proto::client::user_service_client::UserServiceClient;
 use std::future::Future;
 use tonic::transport::{Channel, Endpoint};
 
@@ -54,6 +56,16 @@ pub async fn namespace() -> NamespaceServiceClient<Channel> {
 /// The audit.
 pub async fn audit() -> AuditServiceClient<Channel> {
     AuditServiceClient::new(connect().await.expect("podsecd"))
+}
+
+/// Users.
+pub async fn users() -> UserServiceClient<Channel> {
+    UserServiceClient::new(connect().await.expect("podsecd"))
+}
+
+/// Signing keys.
+pub async fn keys() -> KeyServiceClient<Channel> {
+    KeyServiceClient::new(connect().await.expect("podsecd"))
 }
 
 /// `google.rpc.ErrorInfo.reason` of a refusal.

@@ -164,8 +164,9 @@ impl Directory {
     /// # Errors
     /// fchown(2), fchmod(2)
     pub fn give(&self, uid: u32, gid: u32, mode: u32) -> io::Result<()> {
-        nix::unistd::fchown(&self.0, Some(uid.into()), Some(gid.into()))?;
-        Ok(nix::sys::stat::fchmod(&self.0, Mode::from_bits_truncate(mode))?)
+        // The mode first: afterwards it is somebody else's, and may take CAP_FOWNER.
+        nix::sys::stat::fchmod(&self.0, Mode::from_bits_truncate(mode))?;
+        Ok(nix::unistd::fchown(&self.0, Some(uid.into()), Some(gid.into()))?)
     }
 
     /// Names in it.

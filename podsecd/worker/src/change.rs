@@ -152,12 +152,12 @@ impl<'a> Changes<'a> {
             let note = serde_json::to_vec(&Note { version: VERSION, id, uid, operation });
             let note = note.map_err(|error| Failure::new(Reason::Bug, error))?;
             file::replace(&path, &note, 0o600).map_err(at(&path))?;
-            steps = forward(change, report).or_else(|failure| {
-                // Should this fail too, the note stays, and so does the next try.
-                change.undo().map(|()| remove(&path)).and_then(|removed| removed).and(Err(failure))
-            })?;
-            point("journal-end")?;
-            remove(&path)?;
+            let result = forward(change, report);
+            let undone = if result.is_err() { change.undo() } else { Ok(()) };
+            // Where this fails the note stays, and is no other than one that a crash has left.
+            let ended = undone.and_then(|()| point("journal-end")).and_then(|()| remove(&path));
+            ended.map_err(|failure| Failure { reason: Reason::HelperLost, ..failure })?;
+            steps = result?;
         }
         Ok(Done { steps, warnings: change.warnings(), fingerprint: None })
     }

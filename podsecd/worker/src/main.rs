@@ -121,6 +121,11 @@ fn run() -> Result<(), WireError> {
             report.finish(Ok(()), None);
             reply
         }
+        // Something is left to be completed or undone: podsecd does what it does after a crash.
+        Err(Failure { reason: Reason::HelperLost, detail }) => {
+            eprintln!("podsecd-worker: {detail}");
+            return Ok(());
+        }
         Err(Failure { reason, detail }) => {
             report.finish(Err(reason), None);
             Reply::Failed { reason, detail }

@@ -7,9 +7,14 @@ use crate::users::Entry;
 use podsec_policy::config::Config;
 use podsec_policy::reason::Reason;
 use podsec_policy::user::NewKey;
-use podsec_sys::program::{Run, find_roots, run_with};
+use podsec_sys::program::{ProgramError, Run, find_roots, run_with};
 use std::path::Path;
 use std::time::Duration;
+
+/// For what gpg looks up, and for a key of 4096 bits. All of it together ends before [`act_as`] loses patience: what is in
+/// the home may keep gpg waiting for ever.
+const SOON: Duration = Duration::from_secs(3);
+const MAKING: Duration = Duration::from_secs(20);
 
 /// Makes it, unless he has one of that user id already, and gives the public part.
 ///
@@ -21,30 +26,40 @@ pub fn generate(config: &Config, entry: &Entry, user_id: &str, key: &NewKey) -> 
     let public = act_as(&entry.account, || {
         let made = make(&gpg, entry, user_id, key);
         // gpg started an agent, which would stay.
-        let _ = call(&gpgconf, entry, &["--kill", "all"], &[]);
-        made
+        let _ = call(&gpgconf, entry, &["--kill", "all"], (SOON, &[]));
+        made.map_err(|error| error.to_string())
     });
     let public = public.map_err(|failure| Failure::new(Reason::Program, failure.detail))?;
     judge(config, &public)
 }
 
-fn call(program: &Path, entry: &Entry, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, String> {
-    let run = Run { input, environment: &[("HOME", &entry.home)], deadline: Duration::from_secs(25) };
-    run_with(program, arguments, run).map_err(|error| error.to_string())
+fn call(
+    program: &Path,
+    entry: &Entry,
+    arguments: &[&str],
+    (deadline, input): (Duration, &[u8]),
+) -> Result<Vec<u8>, ProgramError> {
+    run_with(program, arguments, Run { input, environment: &[("HOME", &entry.home)], deadline })
 }
 
-fn make(gpg: &Path, entry: &Entry, user_id: &str, key: &NewKey) -> Result<Vec<u8>, String> {
+fn make(gpg: &Path, entry: &Entry, user_id: &str, key: &NewKey) -> Result<Vec<u8>, ProgramError> {
     // Exactly this one, and no search.
     let exactly = format!("={user_id}");
-    let there = call(gpg, entry, &["--batch", "--with-colons", "--list-secret-keys", "--", &exactly], &[]);
-    if there.is_err() {
-        let days = format!("{}d", key.days.get());
-        let passphrase =
-            key.passphrase.as_ref().map(podsec_policy::secret::Password::expose).unwrap_or_default();
-        // By arguments and not by a file of parameters: there a name could be a directive.
-        let arguments = ["--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase-fd", "0"];
-        let generate = ["--quick-generate-key", "--", user_id, key.algorithm.name(), "sign", &days];
-        call(gpg, entry, &[&arguments[..], &generate].concat(), passphrase)?;
+    let list = ["--batch", "--with-colons", "--list-secret-keys", "--", &exactly];
+    match call(gpg, entry, &list, (SOON, &[])) {
+        Ok(_) => {}
+        // There is none.
+        Err(ProgramError::Failed { .. }) => {
+            let days = format!("{}d", key.days.get());
+            let passphrase =
+                key.passphrase.as_ref().map(podsec_policy::secret::Password::expose).unwrap_or_default();
+            // By arguments and not by a file of parameters: there a name could be a directive.
+            let arguments = ["--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase-fd", "0"];
+            let generate = ["--quick-generate-key", "--", user_id, key.algorithm.name(), "sign", &days];
+            call(gpg, entry, &[&arguments[..], &generate].concat(), (MAKING, passphrase))?;
+        }
+        Err(error) => return Err(error),
     }
-    call(gpg, entry, &["--batch", "--export-options", "export-minimal", "--export", "--", &exactly], &[])
+    let export = ["--batch", "--export-options", "export-minimal", "--export", "--", &exactly];
+    call(gpg, entry, &export, (SOON, &[]))
 }

@@ -10,10 +10,12 @@ use podsec_policy::reason::Reason;
 use podsec_policy::user::Fingerprint;
 use podsec_sys::credentials::Account;
 use podsec_sys::file::Directory;
+use podsec_sys::nix::fcntl::{AT_FDCWD, AtFlags};
+use podsec_sys::nix::unistd::fchownat;
 use podsec_sys::program::{ProgramError, Run, find_roots, run_with};
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -78,12 +80,10 @@ fn prepare(config: &Config) -> Result<(Account, PathBuf), Failure> {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        let held = Directory::open(&directory)?;
-        // Left by one that was killed, it may be his already.
-        if held.metadata()?.uid() != front.uid {
-            held.give(front.uid, front.gid, 0o700)?;
-        }
-        Ok(())
+        // By its name, in a directory that only root writes. One that was killed may have left it as his already, and to
+        // open that takes more than CAP_CHOWN.
+        let (uid, gid) = (Some(front.uid.into()), Some(front.gid.into()));
+        Ok(fchownat(AT_FDCWD, &directory, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)?)
     };
     made().map_err(crate::change::at(&directory))?;
     Ok((Account { uid: front.uid, gid: front.gid, groups: Vec::new() }, directory))

@@ -22,6 +22,7 @@ use podsec_policy::peer::Role;
 use podsec_policy::reason::Reason;
 use podsec_policy::user::Fingerprint;
 use podsec_sys::file;
+use podsec_sys::nix::sys::stat::{Mode, umask};
 use podsec_sys::nix::unistd::User;
 use podsec_wire::Channel;
 use podsec_wire::messages::{Job, Key, KeyState, Reply, Step};
@@ -123,15 +124,17 @@ pub fn forget(config: &Config, creator: &AccountName) -> Result<(), Failure> {
     remove(&path(config, creator))
 }
 
-/// The first key of a new creator.
+/// The key that was made with a creator: his first, or where none of his is good any more, one beside those.
 ///
 /// # Errors
-/// write(2)
+/// `BadKey` where it was revoked before; write(2)
 pub fn add(config: &Config, creator: &AccountName, uid: u32, key: &Judged) -> Result<Fingerprint, Failure> {
-    let stored = Stored { uid, keys: vec![StoredKey::new(key)] };
-    write_json(&path(config, creator), &stored)?;
-    publish(creator, &stored)?;
-    Ok(key.fingerprint.clone())
+    let rotate = stored(config, creator, uid)?.keys.iter().any(|key| key.state == KeyState::Current);
+    let (config, creator, key) = (config.clone(), creator.clone(), key.clone());
+    let mut publish = Publish { config, creator, uid, rotate, key };
+    publish.record_run()?;
+    publish_run(&publish.config, &publish.creator, uid)?;
+    Ok(publish.fingerprint())
 }
 
 /// The file for verifiers: all that are not revoked. Those that have expired stay in it, since verifiers judge that by the
@@ -149,7 +152,11 @@ fn publish(creator: &AccountName, stored: &Stored) -> Result<(), Failure> {
         std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).map_err(at(directory))?;
     }
     podsec_sys::process::require_root_owned(directory).map_err(at(directory))?;
-    file::replace(&path, &bytes, 0o644).map_err(at(&path))
+    // Others read it, and podsecd's umask lets nobody.
+    let usual = umask(Mode::from_bits_truncate(0o022));
+    let replaced = file::replace(&path, &bytes, 0o644);
+    umask(usual);
+    replaced.map_err(at(&path))
 }
 
 fn wanted(stored: &Stored) -> Vec<u8> {

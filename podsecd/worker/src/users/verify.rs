@@ -27,7 +27,9 @@ pub fn verify(job: &Job, name: &AccountName, report: &mut Report) -> Result<Repl
     let (record, entry) = managed(config, name)?;
     let mut findings = Findings(Vec::new());
     account(&mut findings, config, &record.category, name, &entry)?;
-    if record.category == Category::ImageUser {
+    // Without a home there is nothing to be tried in.
+    let has_home = entry.home.symlink_metadata().is_ok_and(|meta| meta.uid() == entry.account.uid);
+    if record.category == Category::ImageUser && has_home {
         report.waiting(Step::Guard);
         ways_around(&mut findings, config, &entry)?;
     }
