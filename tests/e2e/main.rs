@@ -10,12 +10,14 @@ mod crash;
 mod faults;
 mod foreign;
 mod identity;
+mod keys;
 mod load;
 mod ports;
 mod protocol;
 mod records;
 mod scenarios;
 mod session;
+mod storms;
 mod users;
 
 use libtest_mimic::{Arguments, Trial};
@@ -28,7 +30,7 @@ use std::process::ExitCode;
 type Test = (&'static str, fn(&mut Oracle));
 
 fn main() -> ExitCode {
-    if let Some(code) = role::play(protocol::ROLES) {
+    if let Some(code) = role::play(&[protocol::ROLES, storms::ROLES, keys::ROLES].concat()) {
         return code;
     }
     if let Some(code) = host::enter() {
@@ -44,10 +46,12 @@ fn main() -> ExitCode {
         foreign::TESTS,
         identity::CALLERS,
         identity::NAMESPACES,
+        keys::TESTS,
         load::TESTS,
         ports::TESTS,
         protocol::TESTS,
         records::TESTS,
+        storms::TESTS,
         users::TESTS,
         &session::tests(),
     ]

@@ -1,8 +1,9 @@
 //! Files in directories that somebody else may write.
 
-use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, OpenHow, RenameFlags, ResolveFlag, openat2, renameat2};
 use nix::sys::stat::Mode;
-use std::ffi::{CString, OsStr};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -180,53 +181,74 @@ impl Directory {
         Ok(names?.into_iter().filter(|name| ![&b"."[..], b".."].contains(&name.to_bytes())).collect())
     }
 
-    /// Removes a name in it, and all that is below. Another file system that is mounted there stays, and is an error.
-    /// However deep the tree, two directories are open: what is found in one below comes up first.
+    /// Removes a name in it, and all that is below, immutable or not. Another file system that is mounted there stays, and
+    /// is an error. However deep the tree, two directories are open: what is found in one below comes up first.
     ///
     /// # Errors
     /// unlinkat(2), renameat(2)
     pub fn remove_tree(&self, name: &str) -> io::Result<()> {
-        use nix::unistd::{UnlinkatFlags, unlinkat};
-        match unlinkat(&self.0, name, UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(nix::Error::ENOENT) => return Ok(()),
-            Err(nix::Error::EISDIR) => {}
-            Err(error) => return Err(error.into()),
+        let name = CString::new(name)?;
+        if self.unlink(&name)? {
+            return Ok(());
         }
-        let top = self.directory(Path::new(name))?;
+        let top = self.below(&name)?;
         let mut moved = 0_u64;
-        let is_file =
-            |at: &Self, name: &CString| match unlinkat(&at.0, name.as_c_str(), UnlinkatFlags::NoRemoveDir) {
-                Ok(()) => Ok(true),
-                Err(nix::Error::EISDIR) => Ok(false),
-                Err(error) => Err(io::Error::from(error)),
-            };
         loop {
             let names = top.names()?;
             if names.is_empty() {
-                break;
+                return self.remove(&name, UnlinkatFlags::RemoveDir);
             }
             for name in names {
-                if is_file(&top, &name)? {
+                if top.unlink(&name)? {
                     continue;
                 }
-                let below = top.directory(Path::new(OsStr::from_bytes(name.to_bytes())))?;
+                let below = top.below(&name)?;
                 for inner in below.names()? {
-                    while !is_file(&below, &inner)? {
+                    while !below.unlink(&inner)? {
                         moved += 1;
-                        let free = format!("{moved}");
-                        let flags = nix::fcntl::RenameFlags::RENAME_NOREPLACE;
-                        match nix::fcntl::renameat2(&below.0, inner.as_c_str(), &top.0, free.as_str(), flags)
-                        {
+                        let (free, flags) = (format!("{moved}"), RenameFlags::RENAME_NOREPLACE);
+                        below.release(&inner);
+                        match renameat2(&below.0, inner.as_c_str(), &top.0, free.as_str(), flags) {
                             Ok(()) => break,
                             Err(nix::Error::EEXIST) => {}
                             Err(error) => return Err(error.into()),
                         }
                     }
                 }
-                unlinkat(&top.0, name.as_c_str(), UnlinkatFlags::RemoveDir)?;
+                top.remove(&name, UnlinkatFlags::RemoveDir)?;
             }
         }
-        Ok(unlinkat(&self.0, name, UnlinkatFlags::RemoveDir)?)
+    }
+
+    fn below(&self, name: &CStr) -> io::Result<Self> {
+        self.directory(Path::new(OsStr::from_bytes(name.to_bytes())))
+    }
+
+    /// False: it is a directory.
+    fn unlink(&self, name: &CStr) -> io::Result<bool> {
+        match self.remove(name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn remove(&self, name: &CStr, flags: UnlinkatFlags) -> io::Result<()> {
+        match unlinkat(&self.0, name, flags) {
+            Err(nix::Error::EPERM) => {
+                self.release(name);
+                Ok(unlinkat(&self.0, name, flags)?)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    /// Takes the attribute `i` from it and from a name in it, as far as they have it.
+    fn release(&self, name: &CStr) {
+        let _ = set_immutable(self, false);
+        let path = Path::new(OsStr::from_bytes(name.to_bytes()));
+        let _ = self.open_beneath(path, OFlag::O_RDONLY, 0).and_then(|file| set_immutable(&file, false));
     }
 }
 

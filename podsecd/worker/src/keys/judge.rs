@@ -17,7 +17,10 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// For all that gpg does with one key, which is a matter of milliseconds: meanwhile all other changes wait.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A key that may be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,17 +110,20 @@ fn ask(gpg: &Path, home: &Path, bytes: &[u8]) -> Result<Said, String> {
         "--lock-never",
         "--no-random-seed-file",
         "--no-permission-warning",
+        // Not always: with it gpg looks for a trustdb that it does not make, as soon as a key is not valid.
         "--trust-model",
-        "always",
+        "direct",
         "--with-colons",
         "--homedir",
     ];
+    let end = Instant::now() + PATIENCE;
     let run = |arguments: &[&str], input: &[u8]| {
         let home = home.to_str().unwrap_or_default();
         let arguments = [&OPTIONS[..], &[home], arguments].concat();
-        let run = Run { input, deadline: Duration::from_secs(10), ..Run::default() };
+        let run = Run { input, deadline: end.saturating_duration_since(Instant::now()), ..Run::default() };
         run_with(gpg, &arguments, run).map_err(|error| match error {
             ProgramError::Failed { text, .. } => text,
+            ProgramError::Deadline { .. } => "it takes too long to read".into(),
             error => error.to_string(),
         })
     };

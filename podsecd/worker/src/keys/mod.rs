@@ -124,14 +124,13 @@ pub fn forget(config: &Config, creator: &AccountName) -> Result<(), Failure> {
     remove(&path(config, creator))
 }
 
-/// The key that was made with a creator: his first, or where none of his is good any more, one beside those.
+/// The key that was made with a creator who has none that is good. Those that he had stay what they are.
 ///
 /// # Errors
-/// `BadKey` where it was revoked before; write(2)
+/// `BadKey` for one that was revoked; write(2)
 pub fn add(config: &Config, creator: &AccountName, uid: u32, key: &Judged) -> Result<Fingerprint, Failure> {
-    let rotate = stored(config, creator, uid)?.keys.iter().any(|key| key.state == KeyState::Current);
     let (config, creator, key) = (config.clone(), creator.clone(), key.clone());
-    let mut publish = Publish { config, creator, uid, rotate, key };
+    let mut publish = Publish { config, creator, uid, rotate: false, key };
     publish.record_run()?;
     publish_run(&publish.config, &publish.creator, uid)?;
     Ok(publish.fingerprint())
@@ -229,7 +228,8 @@ impl Publish {
             *same = StoredKey { published: same.published, state: same.state, ..new };
             return Ok((stored, Some(format!("renew the key {fingerprint} of {creator}"))));
         }
-        let there = stored.keys.iter().any(|key| key.state == KeyState::Current);
+        // One that has expired is no key to rotate from, as for `podsecctl key generate`.
+        let there = stored.keys.iter().any(|key| key.state() == KeyState::Current);
         match (there, self.rotate) {
             (true, false) => {
                 let text = format!(

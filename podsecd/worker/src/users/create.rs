@@ -12,6 +12,7 @@ use podsec_policy::name::AccountName;
 use podsec_policy::reason::Reason;
 use podsec_policy::user::{Category, Fingerprint, NewUser, key_user_id};
 use podsec_sys::file::Directory;
+use podsec_sys::nix::unistd::{AccessFlags, eaccess};
 use podsec_sys::program::ProgramError;
 use podsec_wire::messages::{Job, Step};
 use std::io;
@@ -38,7 +39,13 @@ impl Create {
     /// From a request.
     pub fn new(job: &Job, new: NewUser) -> Self {
         let config = (*job.config).clone();
-        Self { config, id: job.id.clone(), caller: job.uid, new, warnings: Vec::new(), fingerprint: None }
+        let mut warnings = Vec::new();
+        if new.linger && !systemd_runs() {
+            warnings.push(
+                "unsupported: no systemd runs here, so nothing ends with a login or outlives it".into(),
+            );
+        }
+        Self { config, id: job.id.clone(), caller: job.uid, new, warnings, fingerprint: None }
     }
 
     fn name(&self) -> &AccountName {
@@ -229,7 +236,10 @@ impl Create {
         let name = self.name();
         // useradd gives them with the account, but not to system users.
         let comes_along = entry(name)?.is_none() && !self.is_cluster_admin();
-        if !self.new.category.has_containers() || comes_along || subids::of(name.as_str())?.is_some() {
+        if !self.new.category.has_containers()
+            || comes_along
+            || subids::of(name.as_str())?.iter().all(Option::is_some)
+        {
             return Ok(None);
         }
         Ok(Some(format!("give {name} {} subordinate ids", self.config.users.subids)))
@@ -239,10 +249,14 @@ impl Create {
         let name = self.name().as_str();
         let first = subids::free(&self.config)?;
         let range = format!("{first}-{}", first + (self.config.users.subids - 1));
-        run("usermod", &["--add-subuids", &range, "--add-subgids", &range, "--", name], &[])?;
+        let lacks = subids::of(name)?.into_iter().zip(["--add-subuids", "--add-subgids"]);
+        let mut arguments: Vec<&str> =
+            lacks.filter(|(range, _)| range.is_none()).flat_map(|(_, option)| [option, &range]).collect();
+        arguments.extend(["--", name]);
+        run("usermod", &arguments, &[])?;
         match subids::of(name)? {
-            Some(_) => Ok(()),
-            None => Err(Failure::new(Reason::Program, format!("usermod gave {name} no subordinate ids"))),
+            [Some(_), Some(_)] => Ok(()),
+            _ => Err(Failure::new(Reason::Program, format!("usermod gave {name} no subordinate ids"))),
         }
     }
 
@@ -333,17 +347,12 @@ impl Create {
     }
 
     fn linger_todo(&self) -> Result<Option<String>, Failure> {
-        let todo = self.new.linger && !Path::new(LINGER).join(self.name().as_str()).exists();
+        let lingers = || Path::new(LINGER).join(self.name().as_str()).exists();
+        let todo = self.new.linger && systemd_runs() && !lingers();
         Ok(todo.then(|| format!("let processes of {} outlive his login", self.name())))
     }
 
     fn linger_run(&mut self) -> Result<(), Failure> {
-        if !Path::new("/run/systemd/system").exists() {
-            self.warnings.push(
-                "unsupported: no systemd runs here, so nothing ends with a login or outlives it".into(),
-            );
-            return Ok(());
-        }
         run("loginctl", &["enable-linger", self.name().as_str()], &[]).map(drop)
     }
 
@@ -402,6 +411,11 @@ impl Create {
 /// Names of users whose processes outlive their login (loginctl(1)).
 const LINGER: &str = "/var/lib/systemd/linger";
 
+/// sd_booted(3)
+fn systemd_runs() -> bool {
+    Path::new("/run/systemd/system").exists()
+}
+
 impl Change for Create {
     const ACTS: &'static [Act<Self>] = &[
         Act { step: Step::Account, todo: Self::account_todo, run: Self::account_run },
@@ -434,7 +448,7 @@ impl Change for Create {
 }
 
 /// As the user. Only plain files and directories are copied from `/etc/skel`: a link, a FIFO or a set-uid program in there
-/// is a mistake of somebody's, and is told.
+/// is a mistake of somebody's, and is told; so is what he may not read.
 fn fill(home: &Path, category: &str) -> io::Result<Vec<String>> {
     let mut warnings = Vec::new();
     let home = Directory::open(home)?;
@@ -475,13 +489,15 @@ fn copy(from: &Path, to: &Directory, depth: u32, warnings: &mut Vec<String>) -> 
         let (path, meta) = (entry.path(), entry.metadata()?);
         let name = entry.file_name();
         let plain = meta.is_file() && meta.mode() & 0o7000 == 0 && meta.len() <= 1 << 20;
-        match name.to_str() {
+        let access = if meta.is_dir() { AccessFlags::R_OK | AccessFlags::X_OK } else { AccessFlags::R_OK };
+        let readable = eaccess(&path, access).is_ok();
+        match name.to_str().filter(|_| readable) {
             Some(name) if meta.is_dir() && depth > 0 => copy(&path, &make(to, name)?, depth - 1, warnings)?,
             Some(name) if plain => put(to, name, &std::fs::read(&path)?, meta.mode() & 0o755)?,
             _ => {
                 let path = podsec_policy::audit::escape(path.as_os_str().as_encoded_bytes());
                 warnings.push(format!(
-                    "{path} was not copied: it is no plain file or directory of at most 1 MiB"
+                    "{path} was not copied: it is no plain file of at most 1 MiB, or directory, that the user may read"
                 ));
             }
         }

@@ -1,20 +1,21 @@
 //! `DeleteUser`: what `CreateUser` made, in the reverse order, after nobody can be him any more.
 
-use super::{Entry, LOCKED, Record, Shadow, entry, guard, managed, remove};
+use super::{Entry, LOCKED, Record, Shadow, entry, etc, guard, managed, remove};
 use crate::account::{act_as, run};
 use crate::change::{Act, Change};
 use crate::{Failure, keys};
+use podsec_policy::accounts;
 use podsec_policy::config::Config;
 use podsec_policy::name::AccountName;
 use podsec_policy::operation::UserChange;
 use podsec_policy::reason::Reason;
-use podsec_sys::credentials::Account;
 use podsec_sys::file::Directory;
 use podsec_sys::nix::sys::signal::{Signal, kill};
 use podsec_sys::nix::unistd::Pid;
 use podsec_sys::process::Facts;
 use podsec_wire::messages::{Job, Step};
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -69,12 +70,13 @@ impl Delete {
     }
 
     fn processes_todo(&self) -> Result<Option<String>, Failure> {
-        let count = self.entry()?.map_or(0, |entry| processes(entry.account.uid));
+        let Some(entry) = self.entry()? else { return Ok(None) };
+        let count = processes(&ids(&self.change.name, entry)?).count();
         Ok((count > 0).then(|| format!("end {count} processes of {}", self.change.name)))
     }
 
     fn processes_run(&mut self) -> Result<(), Failure> {
-        self.entry()?.map_or(Ok(()), |entry| end_processes(&entry.account))
+        self.entry()?.map_or(Ok(()), |entry| end_processes(&self.change.name, entry))
     }
 
     fn guard_todo(&self) -> Result<Option<String>, Failure> {
@@ -169,7 +171,7 @@ impl Change for Delete {
 /// # Errors
 /// as its acts
 pub fn everything(config: &Config, name: &AccountName, entry: &Entry) -> Result<(), Failure> {
-    end_processes(&entry.account)?;
+    end_processes(name, entry)?;
     if is_his(entry) {
         guard::lift(entry)?;
         remove_home(entry)?;
@@ -216,12 +218,22 @@ fn remove_account(name: &AccountName) -> Result<(), Failure> {
     }
 }
 
-/// Processes that are, or may become, that uid.
-fn processes(uid: u32) -> usize {
+/// His uid, and his subordinate ones: what runs in his containers would be the next user's.
+fn ids(name: &AccountName, entry: &Entry) -> Result<Vec<RangeInclusive<u32>>, Failure> {
+    let text = etc("subuid")?;
+    let his = accounts::ranges(&text).filter(|(owner, _, count)| *owner == name.as_str() && *count > 0);
+    let his = his.map(|(_, first, count)| first..=first.saturating_add(count - 1));
+    Ok(his.chain([entry.account.uid..=entry.account.uid]).collect())
+}
+
+/// Processes that are, or may become, one of these.
+fn processes(ids: &[RangeInclusive<u32>]) -> impl Iterator<Item = i32> {
     let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|&pid| Facts::of(pid).status("Uid").is_ok_and(|uids| uids.contains(&uid)) && !is_dead(pid))
-        .count()
+    let is_one = |uid: &u32| ids.iter().any(|ids| ids.contains(uid));
+    pids.filter(move |&pid| {
+        Facts::of(pid).status("Uid").is_ok_and(|uids| uids.iter().any(is_one)) && !is_dead(pid)
+    })
 }
 
 fn is_dead(pid: i32) -> bool {
@@ -230,16 +242,14 @@ fn is_dead(pid: i32) -> bool {
 }
 
 /// As he can himself (kill(2), -1): his own, and those in the user namespaces that are his.
-fn end_processes(account: &Account) -> Result<(), Failure> {
-    let end = Instant::now() + DYING;
-    while processes(account.uid) > 0 {
+fn end_processes(name: &AccountName, entry: &Entry) -> Result<(), Failure> {
+    let (ids, end) = (ids(name, entry)?, Instant::now() + DYING);
+    while let Some(pid) = processes(&ids).next() {
         if Instant::now() >= end {
-            return Err(Failure::new(
-                Reason::Program,
-                "processes of the user do not end; they may wait for a device",
-            ));
+            let text = format!("process {pid} of the user does not end; it may wait for a device");
+            return Err(Failure::new(Reason::Program, text));
         }
-        act_as(account, || match kill(Pid::from_raw(-1), Signal::SIGKILL) {
+        act_as(&entry.account, || match kill(Pid::from_raw(-1), Signal::SIGKILL) {
             Ok(()) | Err(podsec_sys::nix::Error::ESRCH) => Ok(()),
             Err(error) => Err(error.to_string()),
         })?;

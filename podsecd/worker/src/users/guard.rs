@@ -11,6 +11,7 @@ use podsec_sys::file::{Directory, is_immutable, set_immutable};
 use podsec_sys::nix::fcntl::OFlag;
 use std::fs::{File, Metadata, Permissions};
 use std::io::{self, Read as _};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
@@ -88,11 +89,8 @@ fn parts(entry: &Entry) -> Result<Option<(Directory, Directory, File)>, Failure>
         let policy = containers.open_beneath(Path::new(POLICY), OFlag::O_RDONLY, 0)?;
         Ok((config, containers, policy))
     };
-    match found() {
-        Ok(parts) => Ok(Some(parts)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(trap(entry, &format!("{CONFIG}/{CONTAINERS}/{POLICY}: {error}"))),
-    }
+    // Something else in their place, a link or a FIFO, is not the guard either.
+    Ok(found().ok())
 }
 
 /// Puts it there. What the user has in that place is not podsec's to take away.
@@ -132,6 +130,9 @@ pub fn place(entry: &Entry) -> Result<State, Failure> {
     let there = parts(entry)?.and_then(|(_, _, there)| there.metadata().ok());
     let ours = policy.metadata().map_err(failed)?;
     if !there.is_some_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+        for moved in [policy.as_fd(), containers.as_fd(), config.as_fd()] {
+            release(&moved).map_err(failed)?;
+        }
         return Err(trap(entry, "somebody moved ~/.config meanwhile"));
     }
     Ok(state)
@@ -154,7 +155,7 @@ fn is_unable(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied)
 }
 
-fn release(file: &impl std::os::fd::AsFd) -> io::Result<()> {
+fn release(file: &impl AsFd) -> io::Result<()> {
     match set_immutable(file, false) {
         Err(error) if is_unable(&error) => Ok(()),
         result => result,

@@ -27,7 +27,7 @@ use podsec_policy::peer::Role;
 use podsec_policy::reason::Reason;
 use podsec_policy::user::{Category, FullName};
 use podsec_sys::credentials::Account;
-use podsec_sys::file;
+use podsec_sys::file::{self, FileError};
 use podsec_sys::nix::unistd::{Uid, User as NssUser};
 use podsec_wire::Channel;
 use podsec_wire::messages::{Job, Reply, Step, User, UserState};
@@ -82,10 +82,12 @@ fn directory(config: &Config) -> PathBuf {
 /// # Errors
 /// when it cannot be read, or is not what podsec wrote
 pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, Failure> {
-    match std::fs::read(path) {
+    const LONGEST: usize = 16 << 20;
+    match file::read_small(path, 0, LONGEST) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| at(path)(error.into())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(at(path)(error)),
+        Err(FileError::Absent) => Ok(None),
+        Err(FileError::Unfit(why)) => Err(at(path)(std::io::Error::other(why))),
+        Err(FileError::Io(error)) => Err(at(path)(error)),
     }
 }
 

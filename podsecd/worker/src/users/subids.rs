@@ -16,35 +16,59 @@ const RANGES: [&str; 2] = ["subuid", "subgid"];
 pub fn free(config: &Config) -> Result<u32, Failure> {
     let mut taken = Vec::new();
     for file in RANGES {
-        taken.extend(accounts::ranges(&etc(file)?).map(|(_, first, count)| (first, count)));
+        taken.extend(ranges(&etc(file)?).map(|(_, first, count)| (first, count)));
     }
     for file in ["passwd", "group"] {
         let ids = etc(file)?;
-        taken.extend(ids.lines().filter_map(|line| Some((line.split(':').nth(2)?.parse().ok()?, 1))));
+        taken.extend(ids.lines().filter_map(|line| Some((number(line.split(':').nth(2)?)?, 1))));
     }
     first_gap(taken, &config.users).ok_or_else(|| Reason::SubidRange.into())
 }
 
-/// All sums in 64 bits: a crafted line must not wrap around into somebody else's ids (CVE-2018-7169 and its like).
-fn first_gap(mut taken: Vec<(u32, u32)>, users: &Users) -> Option<u32> {
+/// Whose, first, count. Whatever may be read as numbers is, since newuidmap(1) will.
+fn ranges(file: &str) -> impl Iterator<Item = (&str, u64, u64)> {
+    file.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        Some((fields.next()?, number(fields.next()?)?, number(fields.next()?)?))
+    })
+}
+
+/// As strtoul(3) reads it for shadow's tools, hexadecimal and octal too; the largest where it is too large.
+fn number(text: &str) -> Option<u64> {
+    let text = text.trim_start();
+    let text = text.strip_prefix('+').unwrap_or(text);
+    let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => (digits, 16),
+        None if text.starts_with('0') => (text, 8),
+        None => (text, 10),
+    };
+    let number = digits.chars().try_fold(0_u64, |number, digit| {
+        let digit = u64::from(digit.to_digit(radix)?);
+        Some(number.saturating_mul(u64::from(radix)).saturating_add(digit))
+    });
+    number.filter(|_| !digits.is_empty())
+}
+
+/// No sum wraps around: a crafted line must not lead into somebody else's ids (CVE-2018-7169 and its like).
+fn first_gap(mut taken: Vec<(u64, u64)>, users: &Users) -> Option<u32> {
     taken.sort_unstable();
     let count = u64::from(users.subids);
     let mut candidate = u64::from(users.first_subid);
     for (first, length) in taken {
-        let (first, end) = (u64::from(first), u64::from(first) + u64::from(length));
-        if first >= candidate + count {
+        if first >= candidate.saturating_add(count) {
             break;
         }
-        candidate = candidate.max(end);
+        candidate = candidate.max(first.saturating_add(length));
     }
-    (candidate + count - 1 <= u64::from(users.last_subid)).then(|| u32::try_from(candidate).ok())?
+    let last = candidate.saturating_add(count - 1);
+    (last <= u64::from(users.last_subid)).then(|| u32::try_from(candidate).ok())?
 }
 
-/// The ranges of a user, one for uids and one for gids; `None` where he lacks one.
+/// The ranges of a user, for uids and for gids; `None` where he has none.
 ///
 /// # Errors
 /// when a file cannot be read; `SubidRange` when one of his overlaps with somebody else's
-pub fn of(name: &str) -> Result<Option<[(u32, u32); 2]>, Failure> {
+pub fn of(name: &str) -> Result<[Option<(u32, u32)>; 2], Failure> {
     let mut found = [None; 2];
     for (file, found) in RANGES.iter().zip(&mut found) {
         let text = etc(file)?;
@@ -52,17 +76,16 @@ pub fn of(name: &str) -> Result<Option<[(u32, u32); 2]>, Failure> {
             .find(|(owner, ..)| *owner == name)
             .map(|(_, first, count)| (first, count));
         let Some((first, count)) = *found else { continue };
-        let end = u64::from(first) + u64::from(count);
-        let other = accounts::ranges(&text).find(|&(owner, other, length)| {
-            owner != name && u64::from(other) < end && u64::from(first) < u64::from(other) + u64::from(length)
+        let (first, end) = (u64::from(first), u64::from(first) + u64::from(count));
+        let other = ranges(&text).find(|&(owner, other, length)| {
+            owner != name && other < end && first < other.saturating_add(length)
         });
         if let Some((owner, ..)) = other {
             let text = format!("subordinate ids of {name} and {owner} overlap in /etc/{file}");
             return Err(Failure::new(Reason::SubidRange, text));
         }
     }
-    let [uids, gids] = found;
-    Ok(uids.zip(gids).map(<[_; 2]>::from))
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -82,22 +105,27 @@ mod tests {
         assert_eq!(first_gap(vec![(110, 10)], &users), Some(100));
         assert_eq!(first_gap(vec![(100, 91)], &users), None);
         assert_eq!(first_gap(vec![(100, 90)], &users), Some(190));
-        assert_eq!(first_gap(vec![(100, u32::MAX), (u32::MAX, u32::MAX)], &users), None);
+        assert_eq!(first_gap(vec![(100, u64::MAX), (u64::MAX, u64::MAX)], &users), None);
         assert_eq!(first_gap(vec![(100, 0)], &users), Some(100));
+    }
+
+    #[test]
+    fn lines_as_others_read_them() {
+        let file = "a:100000:65536\nb:0x186a0: 0200000\nc:+5:99999999999999999999\nd:-1:1\ne:1:\n#\n\nf:1:0x";
+        let expected = [("a", 100_000, 65_536), ("b", 100_000, 65_536), ("c", 5, u64::MAX)];
+        assert_eq!(ranges(file).collect::<Vec<_>>(), expected);
     }
 
     #[test]
     fn a_thousand_users_overlap_with_nobody() {
         let users = USERS(100_000, 600_100_000, 65_536);
-        let mut taken: Vec<(u32, u32)> = (0..300).map(|n| (100_000 + n * 777_777, 1 + n * 1000)).collect();
+        let mut taken: Vec<(u64, u64)> = (0..300).map(|n| (100_000 + n * 777_777, 1 + n * 1000)).collect();
         for _ in 0..1000 {
             let first = first_gap(taken.clone(), &users).unwrap();
-            let clash = taken.iter().any(|&(other, length)| {
-                u64::from(other) < u64::from(first) + 65_536
-                    && u64::from(first) < u64::from(other) + u64::from(length)
-            });
+            let from = u64::from(first);
+            let clash = taken.iter().any(|&(other, length)| other < from + 65_536 && from < other + length);
             assert!(!clash, "{first}");
-            taken.push((first, 65_536));
+            taken.push((from, 65_536));
         }
     }
 }

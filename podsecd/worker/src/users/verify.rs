@@ -9,7 +9,7 @@ use podsec_policy::accounts;
 use podsec_policy::config::Config;
 use podsec_policy::name::AccountName;
 use podsec_policy::user::Category;
-use podsec_sys::program::{Run, find, run_with};
+use podsec_sys::program::{ProgramError, Run, find, run_with};
 use podsec_wire::messages::{Finding, FindingState as State, Job, Protection, Reply, Step, UserState};
 use std::fs::Permissions;
 use std::io;
@@ -79,7 +79,7 @@ fn account(
     }
     if category.has_containers() {
         match subids::of(name.as_str()) {
-            Ok(Some([(first, count), _])) => {
+            Ok([Some((first, count)), Some(_)]) => {
                 findings.account(
                     "subids",
                     true,
@@ -87,7 +87,7 @@ fn account(
                     "",
                 );
             }
-            Ok(None) => {
+            Ok(_) => {
                 findings.account("subids", false, "", "has none; make him whole again: podsecctl user create")
             }
             Err(failure) => findings.account("subids", false, "", failure.detail),
@@ -140,9 +140,9 @@ fn ways_around(findings: &mut Findings, config: &Config, entry: &Entry) -> Resul
     findings.add("rename-config", GuardRail, fixed.0, fixed.1);
     for (name, outcome) in tried.programs {
         let (state, text) = match outcome {
-            Some(true) => (State::Open, "an image that nobody signed was taken"),
-            Some(false) => (State::Ok, "an image that nobody signed was refused"),
-            None => (State::NotTried, "skopeo is not installed"),
+            Ok(true) => (State::Open, "an image that nobody signed was taken".to_owned()),
+            Ok(false) => (State::Ok, "an image that nobody signed was refused".to_owned()),
+            Err(why) => (State::NotTried, why),
         };
         findings.add(&name, GuardRail, state, text);
     }
@@ -186,14 +186,15 @@ struct Tried {
     guarded: bool,
     movable: bool,
     rename: Result<(), String>,
-    /// Was the image taken? `None`: not tried.
-    programs: Vec<(String, Option<bool>)>,
+    /// Was the image taken, or why could that not be tried?
+    programs: Vec<(String, Result<bool, String>)>,
     namespace: bool,
 }
 
 /// As the user, who may do all of it.
 fn try_all(entry: &Entry) -> Result<Tried, String> {
     let state = guard::state(entry).map_err(|failure| failure.detail)?;
+    let guarded = state != guard::State::Absent;
     let config = entry.home.join(".config");
     let away = entry.home.join(format!(".podsec-verify-{}", std::process::id()));
     let rename = std::fs::rename(&config, &away).map_err(|error| error.to_string());
@@ -202,10 +203,11 @@ fn try_all(entry: &Entry) -> Result<Tried, String> {
         std::fs::rename(&away, &config)
             .map_err(|error| format!("{} is now {}: {error}", config.display(), away.display()))?;
     }
-    let programs = try_programs(&entry.home, &away).map_err(|error| format!("{}: {error}", away.display()));
+    let programs =
+        try_programs(&entry.home, &away, guarded).map_err(|error| format!("{}: {error}", away.display()));
     let _ = std::fs::remove_dir_all(&away);
     Ok(Tried {
-        guarded: state != guard::State::Absent,
+        guarded,
         movable: state == guard::State::Movable,
         rename,
         programs: programs?,
@@ -215,8 +217,7 @@ fn try_all(entry: &Entry) -> Result<Tried, String> {
 }
 
 /// Lets skopeo copy an image that nobody signed, in the ways of docs/threats.md.
-fn try_programs(home: &Path, at: &Path) -> io::Result<Vec<(String, Option<bool>)>> {
-    let skopeo = find("skopeo");
+fn try_programs(home: &Path, at: &Path, guarded: bool) -> io::Result<Vec<(String, Result<bool, String>)>> {
     std::fs::create_dir(at)?;
     std::fs::set_permissions(at, Permissions::from_mode(0o700))?;
     let (image, other) = (at.join("image"), at.join("home"));
@@ -232,15 +233,26 @@ fn try_programs(home: &Path, at: &Path) -> io::Result<Vec<(String, Option<bool>)
         ("insecure-policy", home, &["--insecure-policy"]),
     ];
     let outcomes = ways.into_iter().enumerate().map(|(number, (name, home, options))| {
-        let taken = skopeo.as_ref().map(|skopeo| {
-            let (from, to) = (format!("dir:{}", image.display()), format!("dir:{}/{number}", at.display()));
-            let arguments = [options, &["copy", &from, &to]].concat();
-            let environment = [("HOME", home), ("XDG_RUNTIME_DIR", at)];
-            run_with(skopeo, &arguments, Run { environment: &environment, ..Run::default() }).is_ok()
-        });
-        (name.to_owned(), taken)
+        // What he has put in the place of the policy may be a FIFO, and skopeo would wait for it.
+        if !guarded && name == "plain-copy" {
+            return (name.to_owned(), Err("the policy is his own".to_owned()));
+        }
+        let (from, to) = (format!("dir:{}", image.display()), format!("dir:{}/{number}", at.display()));
+        let arguments = [options, &["copy", &from, &to]].concat();
+        // What skopeo keeps for later goes with the rest of the trial.
+        let environment = [("HOME", home), ("XDG_RUNTIME_DIR", at), ("XDG_DATA_HOME", at)];
+        (name.to_owned(), is_taken(&arguments, &environment))
     });
     Ok(outcomes.collect())
+}
+
+fn is_taken(arguments: &[&str], environment: &[(&str, &Path)]) -> Result<bool, String> {
+    let skopeo = find("skopeo").ok_or("skopeo is not installed")?;
+    match run_with(&skopeo, arguments, Run { environment, ..Run::default() }) {
+        Ok(_) => Ok(true),
+        Err(ProgramError::Failed { text, .. }) if text.contains("rejected") => Ok(false),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// The smallest image there is, in the layout of `dir:` (containers-transports(5)): a configuration, and no layer.
