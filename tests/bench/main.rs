@@ -14,6 +14,7 @@ mod memory;
 mod random;
 mod rpc;
 mod stream;
+mod users;
 
 use clap::Parser;
 use figure::Figure;
@@ -52,6 +53,7 @@ const BENCHES: &[Bench] = &[
     Bench { name: "connections", rounds: 200, run: crowd::run },
     Bench { name: "memory", rounds: 1000, run: memory::run },
     Bench { name: "fair", rounds: 200, run: fair::run },
+    Bench { name: "users", rounds: 100, run: users::run },
 ];
 
 /// On the systemd host, which has ways in that need systemd.
