@@ -731,8 +731,8 @@ write("compressed", compressed(good))
 write("compressed-secret", compressed(read("secret")))
 write("zip-bomb", compressed(bytes(50 << 20)))
 write("literal-bomb", compressed(packet(11, b"b\0\0\0\0\0" + bytes(50 << 20))))
-write("user-id-bomb", compressed(good + packet(13, b"x" * 100 + b" <x@y.z>") * 100000))
-write("signature-bomb", compressed(key + (user + signature) * 60000))
+# A few KiB that gpg is at for half a minute; of many more than that it now and then loses count.
+write("signature-bomb", compressed(key + (user + signature) * 15000))
 write("slow", compressed(key + user + signature * 1000))
 nested = b""
 for _ in range(9000):
@@ -780,7 +780,6 @@ const NO_KEYS: &[(&str, &str)] = &[
     ("nested", "no public key"),
     ("literal-bomb", "no public key"),
     ("zip-bomb", "not a public key"),
-    ("user-id-bomb", "too long"),
     ("signature-bomb", "too long"),
     ("truncated", "not a public key"),
     ("truncated.asc", "not a public key"),
@@ -1032,5 +1031,7 @@ fn t53_no_creator_any_more(oracle: &mut Oracle) {
     assert_eq!(refused(ctl(AMY, &format!("key publish {key}"))), refusal(77, "not-authorised"));
     let by_alice = ctl(ALICE, &format!("key publish --creator amy {key}"));
     assert_eq!(refused(by_alice), refusal(77, "unmanaged-user"));
-    [first, go].map(|path| fs::remove_file(path).unwrap());
+    for path in [first, go] {
+        fs::remove_file(path).unwrap();
+    }
 }
