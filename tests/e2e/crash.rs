@@ -15,6 +15,7 @@ use std::time::Instant;
 pub const TESTS: &[Test] = &[
     ("crash::at_every_step_of_every_change", at_every_step_of_every_change),
     ("crash::a_change_of_another_version_is_left_alone", a_change_of_another_version_is_left_alone),
+    ("crash::no_release_has_fault_points", no_release_has_fault_points),
 ];
 
 const PROGRAM: &str = "/usr/libexec/podsec/podsecd-worker";
@@ -320,4 +321,17 @@ fn a_change_of_another_version_is_left_alone(oracle: &mut Oracle) {
     fs::remove_file(&note).unwrap();
     people::ctl(ROOT, &["user", "create", "zoe", "--category", "cluster-user"]);
     people::ctl(ROOT, &["user", "delete", "zoe", "--remove-home", "--yes"]);
+}
+
+fn no_release_has_fault_points(_: &mut Oracle) {
+    let has_points = |program: &Path| {
+        let bytes = fs::read(program).unwrap();
+        let word = REACHED.as_bytes();
+        bytes.windows(word.len()).any(|window| window == word)
+    };
+    assert!(!has_points(Path::new(PROGRAM)));
+    assert!(
+        has_points(&host::top().join("target/faults/podsecd-worker")),
+        "the test looks for the wrong word"
+    );
 }

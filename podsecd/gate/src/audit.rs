@@ -92,9 +92,7 @@ impl Audit {
     /// when a file or directory cannot be made or is not root's
     pub fn open(config: &config::Audit) -> io::Result<Self> {
         for directory in [config.path.parent(), Some(&config.state)].into_iter().flatten() {
-            use std::os::unix::fs::DirBuilderExt as _;
-            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-            made.and_then(|()| podsec_sys::process::require_root_owned(directory)).map_err(at(directory))?;
+            podsec_sys::process::make_root_owned(directory, 0o700).map_err(at(directory))?;
         }
         let end = open_note(&config.state.join("audit.end"))?;
         let mut audit = Self {

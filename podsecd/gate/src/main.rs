@@ -116,10 +116,7 @@ fn tell(state: &str) {
 fn bind(config: &Config) -> Result<Listeners, StartError> {
     let listen = |path: &Path, kind| {
         if let Some(directory) = path.parent() {
-            use std::os::unix::fs::DirBuilderExt as _;
-            let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(directory);
-            made.and_then(|()| process::require_root_owned(directory))
-                .map_err(io(directory.display().to_string()))?;
+            process::make_root_owned(directory, 0o755).map_err(io(directory.display().to_string()))?;
         }
         socket::listen(path, kind, config.socket.mode).map_err(io(path.display().to_string()))
     };

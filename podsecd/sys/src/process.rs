@@ -649,6 +649,16 @@ pub fn require_root_owned(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes a directory, and those above it, where they are missing; and refuses one that is not root's alone.
+///
+/// # Errors
+/// mkdir(2); as [`require_root_owned`]
+pub fn make_root_owned(directory: &Path, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(mode).create(directory)?;
+    require_root_owned(directory)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

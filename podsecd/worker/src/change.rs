@@ -78,9 +78,8 @@ impl<'a> Changes<'a> {
         report.waiting(Step::Lock);
         let state = &config.audit.state;
         for name in ["users", "keys", "journal"] {
-            use std::os::unix::fs::DirBuilderExt as _;
             let path = state.join(name);
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(at(&path))?;
+            podsec_sys::process::make_root_owned(&path, 0o700).map_err(at(&path))?;
         }
         let can_recover = rule(method).map(|rule| rule.by) == rule(Method::CreateUser).map(|rule| rule.by);
         let path = state.join("users.lock");

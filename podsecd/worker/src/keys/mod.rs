@@ -24,6 +24,7 @@ use podsec_policy::user::Fingerprint;
 use podsec_sys::file;
 use podsec_sys::nix::sys::stat::{Mode, umask};
 use podsec_sys::nix::unistd::User;
+use podsec_sys::process;
 use podsec_wire::Channel;
 use podsec_wire::messages::{Job, Key, KeyState, Reply, Step};
 use serde::{Deserialize, Serialize};
@@ -145,12 +146,11 @@ fn publish(creator: &AccountName, stored: &Stored) -> Result<(), Failure> {
         return remove(&path);
     }
     let directory = Path::new(PUBLISHED);
-    std::fs::create_dir_all(directory).map_err(at(directory))?;
+    process::make_root_owned(directory, 0o755).map_err(at(directory))?;
     for directory in [Path::new("/var/sigstore"), directory] {
         use std::os::unix::fs::PermissionsExt as _;
         std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).map_err(at(directory))?;
     }
-    podsec_sys::process::require_root_owned(directory).map_err(at(directory))?;
     // Others read it, and podsecd's umask lets nobody.
     let usual = umask(Mode::from_bits_truncate(0o022));
     let replaced = file::replace(&path, &bytes, 0o644);
