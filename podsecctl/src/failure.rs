@@ -49,10 +49,7 @@ pub enum Failure {
     #[error("podsecd has not answered for {0} seconds; look at `journalctl -u podsecd`, and try again")]
     Silent(u64),
     /// Not allowed.
-    #[error(
-        "you may not ask for {method}: it is for {roles}{}; `podsecctl whoami` shows what you are",
-        whom(method)
-    )]
+    #[error("you may not ask for {method}: it is for {roles}; `podsecctl whoami` shows what you are")]
     Denied {
         /// As the audit names it.
         method: String,
@@ -143,7 +140,10 @@ impl Failure {
         };
         let said = |key| info.as_ref().and_then(|info| info.metadata.get(key)).map(|text| clean(text));
         match (status.code(), said("method"), said("roles")) {
-            (Code::PermissionDenied, Some(method), Some(roles)) => Self::Denied { method, roles, reason },
+            // For what he is; otherwise for what the thing is that he asked about, and then podsecd says so.
+            (Code::PermissionDenied, Some(method), Some(roles)) if reason == "not-authorised" => {
+                Self::Denied { method, roles, reason }
+            }
             (code, ..) => Self::Answer { code, reason, message: clean(status.message()) },
         }
     }
@@ -214,15 +214,6 @@ impl Failure {
     }
 }
 
-/// Why exactly somebody is refused is not told, so all that it can be is said.
-fn whom(method: &str) -> &'static str {
-    if method.starts_with("UserService/") || method.starts_with("KeyService/") {
-        ", and only about users that podsec made; whoever is no Administrator asks about himself only"
-    } else {
-        ""
-    }
-}
-
 fn of_code(code: Code) -> u8 {
     match code {
         Code::InvalidArgument | Code::OutOfRange => USAGE,
@@ -289,10 +280,12 @@ mod tests {
              shows what you are"
         );
         assert_eq!((failure.reason(), failure.exit_status()), ("not-authorised", 77));
-        // he may be whom it is for, and have asked about somebody else
+        // he is whom it is for, and has asked about somebody whom it is not about
         let said = [("method", "UserService/Lock"), ("roles", "Administrator")];
-        let failure = answer(Code::PermissionDenied, "not authorised", "not-authorised", &said);
-        assert!(failure.to_string().contains("only about users that podsec made"), "{failure}");
+        let failure =
+            answer(Code::PermissionDenied, "root is not one of podsec's users", "unmanaged-user", &said);
+        assert_eq!(failure.to_string(), "root is not one of podsec's users");
+        assert_eq!((failure.reason(), failure.exit_status()), ("unmanaged-user", 77));
         // without details there is still a sentence and a reason
         let failure = Failure::from_status(&Status::permission_denied("not authorised"));
         assert_eq!(
@@ -326,7 +319,7 @@ mod tests {
         let failure = answer(Code::Internal, "a\x1b[2J\nb", "x\u{9b}", &[]);
         assert_eq!((failure.to_string().as_str(), failure.reason()), (r"a\x1b[2J\x0ab", r"x\u{9b}"));
         let said = [("method", "\x1b]0;x\x07"), ("roles", "r\n")];
-        let failure = answer(Code::PermissionDenied, "", "", &said);
+        let failure = answer(Code::PermissionDenied, "", "not-authorised", &said);
         assert!(!failure.to_string().chars().any(char::is_control), "{failure}");
     }
 

@@ -64,7 +64,7 @@ pub fn read_small(path: &Path, owner: u32, limit: usize) -> Result<Vec<u8>, File
 /// open(2), write(2), fsync(2), rename(2)
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
@@ -74,7 +74,9 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         _ => {}
     }
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(temporary)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    // Whatever the umask: who shall read it is the caller's to say.
+    let open = file.set_permissions(std::fs::Permissions::from_mode(mode));
+    let written = open.and_then(|()| file.write_all(bytes)).and_then(|()| file.sync_all());
     if let Err(error) = written.and_then(|()| std::fs::rename(temporary, path)) {
         let _ = std::fs::remove_file(temporary);
         return Err(error);

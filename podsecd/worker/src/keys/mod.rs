@@ -22,7 +22,6 @@ use podsec_policy::peer::Role;
 use podsec_policy::reason::Reason;
 use podsec_policy::user::Fingerprint;
 use podsec_sys::file;
-use podsec_sys::nix::sys::stat::{Mode, umask};
 use podsec_sys::nix::unistd::User;
 use podsec_sys::process;
 use podsec_wire::Channel;
@@ -151,11 +150,7 @@ fn publish(creator: &AccountName, stored: &Stored) -> Result<(), Failure> {
         use std::os::unix::fs::PermissionsExt as _;
         std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).map_err(at(directory))?;
     }
-    // Others read it, and podsecd's umask lets nobody.
-    let usual = umask(Mode::from_bits_truncate(0o022));
-    let replaced = file::replace(&path, &bytes, 0o644);
-    umask(usual);
-    replaced.map_err(at(&path))
+    file::replace(&path, &bytes, 0o644).map_err(at(&path))
 }
 
 fn wanted(stored: &Stored) -> Vec<u8> {
