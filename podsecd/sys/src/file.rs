@@ -328,7 +328,7 @@ mod tests {
         let base = std::env::temp_dir().join(format!("podsec-tree-{}", std::process::id()));
         std::fs::create_dir(&base).unwrap();
         let outside = base.join("outside");
-        std::fs::write(&outside, "x").unwrap();
+        File::create(&outside).unwrap();
         let at = Directory::open(&base).unwrap();
         let mut deep = at.make("tree", 0o700).unwrap();
         for level in 0..2000 {

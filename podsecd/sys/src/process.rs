@@ -283,8 +283,25 @@ pub fn forbid_inspection() -> io::Result<()> {
 /// # Errors
 /// close_range(2)
 pub fn close_from(first: u32) -> io::Result<()> {
+    close_range(first, u32::MAX)
+}
+
+/// All but standard output and error, and this one; in the place of standard input, nothing.
+fn close_all_but(kept: &impl AsFd) -> io::Result<()> {
+    // SAFETY: replaces this process's own standard input, of which nothing here knows.
+    if unsafe { libc::dup2(File::open("/dev/null")?.as_raw_fd(), 0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let kept = u32::try_from(kept.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+    if kept > 3 {
+        close_range(3, kept - 1)?;
+    }
+    close_range(kept + 1, u32::MAX)
+}
+
+fn close_range(first: u32, last: u32) -> io::Result<()> {
     // SAFETY: closes descriptors of this process; memory is not touched.
-    let result = unsafe { libc::close_range(first, u32::MAX, 0) };
+    let result = unsafe { libc::close_range(first, last, 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -398,6 +415,16 @@ pub fn never_preempt() -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// As [`die_with`], of the process that started this one, which has this number. Becoming another user undoes it, so it
+/// comes after that.
+///
+/// # Errors
+/// prctl(2); `BrokenPipe`
+pub fn die_with_parent(parent: i32) -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    if nix::unistd::getppid().as_raw() == parent { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+}
+
 /// How a child ended, wait(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -494,8 +521,8 @@ pub fn in_child(within: std::time::Duration, work: impl FnOnce() -> Vec<u8>) -> 
     // SAFETY: there is no other thread that could hold a lock.
     let child = match unsafe { fork() }? {
         ForkResult::Child => {
-            drop(read);
-            let said = work();
+            // Nothing else of ours: whoever stops the copy would hold our locks with it.
+            let said = if close_all_but(&write).is_ok() { work() } else { Vec::new() };
             let _ = File::from(write).write_all(&said);
             // SAFETY: ends the copy without what the original has to do at its end.
             unsafe { libc::_exit(0) }
@@ -521,9 +548,11 @@ pub fn in_child(within: std::time::Duration, work: impl FnOnce() -> Vec<u8>) -> 
             Err(error) => break Err(error),
         }
     };
-    // It may have been stopped, or have children that hold the pipe.
-    let _ = signal(&process, Signal::SIGKILL);
-    wait(child)?;
+    // It may have been stopped, or have children that hold the pipe. Where it is somebody else by now and this process may
+    // not kill it, it goes with this process: see `die_with_parent`.
+    if signal(&process, Signal::SIGKILL).is_ok() || has_ended(&process) {
+        wait(child)?;
+    }
     result?;
     if said.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(said) }
 }

@@ -132,7 +132,8 @@ pub fn run_with(path: &Path, arguments: &[&str], run: Run<'_>) -> Result<Vec<u8>
         (Some(code), _) => format!("exit status {code}"),
         (None, signal) => format!("signal {}", signal.unwrap_or_default()),
     };
-    let text = String::from_utf8_lossy(&text).trim().escape_debug().to_string();
+    // One line, for whoever shows it.
+    let text = String::from_utf8_lossy(&text).trim().replace(char::is_control, " ");
     Err(ProgramError::Failed { path: path.into(), status, code, text })
 }
 

@@ -21,8 +21,10 @@ pub fn act_as<T: Serialize + DeserializeOwned>(
     account: &Account,
     work: impl FnOnce() -> Result<T, String>,
 ) -> Result<T, Failure> {
+    let parent = i32::try_from(std::process::id()).map_err(|error| Failure::new(Reason::Bug, error))?;
     let said = process::in_child(AS_USER, || {
-        let result = account.become_it().map_err(|error| error.to_string()).and_then(|()| work());
+        let dropped = account.become_it().and_then(|()| process::die_with_parent(parent));
+        let result = dropped.map_err(|error| error.to_string()).and_then(|()| work());
         serde_json::to_vec(&result).unwrap_or_default()
     });
     let said =

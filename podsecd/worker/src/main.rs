@@ -136,6 +136,12 @@ fn run() -> Result<(), WireError> {
 
 /// Changes to users and keys, one at a time.
 fn change(job: &Job, report: &mut Report) -> Result<Change, Failure> {
+    // What somebody else's key is takes gpg up to seconds to see: nobody waits for that but he.
+    let publish = match &job.operation {
+        Operation::PublishKey(new) => Some(keys::Publish::new(job, new, false, report)?),
+        Operation::RotateKey(new) => Some(keys::Publish::new(job, new, true, report)?),
+        _ => None,
+    };
     let changes = Changes::begin(&job.config, job.operation.method(), report)?;
     match &job.operation {
         Operation::SetPassword(name, password) => users::set_password(job, name, password, report),
@@ -156,11 +162,9 @@ fn change(job: &Job, report: &mut Report) -> Result<Change, Failure> {
             changes.carry_out(&mut users::IdMaps::new(job, *restrict), job, *dry_run, report)
         }
         Operation::PublishKey(new) | Operation::RotateKey(new) => {
-            let rotate = matches!(job.operation, Operation::RotateKey(_));
-            let mut publish = keys::Publish::new(job, new, rotate, report)?;
-            let fingerprint = Some(publish.fingerprint());
+            let mut publish = publish.ok_or(Reason::Bug)?;
             let done = changes.carry_out(&mut publish, job, new.dry_run, report)?;
-            Ok(Change { fingerprint, ..done })
+            Ok(Change { fingerprint: Some(publish.fingerprint()), ..done })
         }
         Operation::RevokeKey(revocation) => {
             let fingerprint = Some(revocation.fingerprint.clone());
@@ -210,6 +214,7 @@ fn recover_all(config: &Config, gate: Channel) -> Result<(), WireError> {
     let mut report = Report { gate, step: Step::Lock };
     // The widest row, since any change may have been left.
     let method = Method::CreateUser;
+    keys::clean_up(config);
     if let Err(failure) = confine(method).and_then(|()| Changes::begin(config, method, &mut report)) {
         eprintln!("podsecd-worker: what a crash left half done is not completed: {}", failure.detail);
     }

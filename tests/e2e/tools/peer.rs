@@ -270,12 +270,47 @@ fn request(method: &str, reservation: u64) -> Bytes {
         "AuditService/Query" => v1::QueryRequest { filter: newest() }.encode_to_vec(),
         "AuditService/Follow" => v1::FollowRequest { filter: newest() }.encode_to_vec(),
         "AuditService/Verify" => v1::VerifyRequest {}.encode_to_vec(),
+        // About somebody who does not exist, so that whoever may ask changes nothing.
+        "UserService/Create" => {
+            let category = Some(v1::create_user_request::Category::ClusterUser(v1::ClusterUser {}));
+            let request =
+                v1::CreateUserRequest { name: nobody(), category, dry_run: true, ..Default::default() };
+            request.encode_to_vec()
+        }
+        "UserService/List" => v1::ListUsersRequest::default().encode_to_vec(),
+        "UserService/SetPassword" => {
+            v1::SetPasswordRequest { name: nobody(), password: b"long enough".to_vec() }.encode_to_vec()
+        }
+        "UserService/Lock" => v1::LockUserRequest { name: nobody(), dry_run: true }.encode_to_vec(),
+        "UserService/Unlock" => v1::UnlockUserRequest { name: nobody(), dry_run: true }.encode_to_vec(),
+        "UserService/Delete" => {
+            v1::DeleteUserRequest { name: nobody(), remove_home: false, dry_run: true }.encode_to_vec()
+        }
+        "UserService/Verify" => v1::VerifyUserRequest { name: nobody() }.encode_to_vec(),
+        "UserService/RestrictIdMaps" => v1::RestrictIdMapsRequest::default().encode_to_vec(),
+        "KeyService/Publish" => {
+            let (creator, key) = (String::new(), b"none".to_vec());
+            v1::PublishKeyRequest { creator, key, dry_run: true }.encode_to_vec()
+        }
+        "KeyService/Rotate" => {
+            let (creator, key) = (String::new(), b"none".to_vec());
+            v1::RotateKeyRequest { creator, key, dry_run: true }.encode_to_vec()
+        }
+        "KeyService/Revoke" => {
+            let (creator, fingerprint) = (String::new(), "0".repeat(40));
+            v1::RevokeKeyRequest { creator, fingerprint, dry_run: true }.encode_to_vec()
+        }
+        "KeyService/List" => v1::ListKeysRequest::default().encode_to_vec(),
         // list_services
         "grpc.reflection.v1.ServerReflection/ServerReflectionInfo" => vec![0x3a, 0],
         _ if method.contains('.') => vec![],
         _ => panic!("{method}: say here what a valid request is"),
     };
     bytes.into()
+}
+
+fn nobody() -> String {
+    "nobody-at-all".to_owned()
 }
 
 fn understand(

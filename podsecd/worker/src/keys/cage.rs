@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn it_can_compute_and_write_there() {
         let said = inside(|own| {
-            let written = std::fs::write(own.join("x"), "x").is_ok();
+            let written = std::fs::File::create_new(own.join("x")).is_ok();
             let ran = podsec_sys::program::run(Path::new("/usr/bin/true"), &[]).is_ok();
             format!("{written} {ran}")
         });
@@ -127,7 +127,7 @@ mod tests {
         let said = inside(|_| {
             let tries = [
                 std::fs::read("/etc/passwd").is_ok(),
-                std::fs::write("/tmp/podsec-cage-escape", "x").is_ok(),
+                std::fs::File::create_new("/tmp/podsec-cage-escape").is_ok(),
                 std::fs::read_dir("/home").is_ok(),
                 std::net::TcpListener::bind("127.0.0.1:0").is_ok(),
                 std::os::unix::net::UnixStream::connect("/run/podsec/podsecd.sock").is_ok(),

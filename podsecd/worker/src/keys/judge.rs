@@ -10,8 +10,6 @@ use podsec_policy::reason::Reason;
 use podsec_policy::user::Fingerprint;
 use podsec_sys::credentials::Account;
 use podsec_sys::file::Directory;
-use podsec_sys::nix::fcntl::{AT_FDCWD, AtFlags};
-use podsec_sys::nix::unistd::fchownat;
 use podsec_sys::program::{ProgramError, Run, find_roots, run_with};
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -21,6 +19,9 @@ use std::time::{Duration, Instant};
 
 /// For all that gpg does with one key, which is a matter of milliseconds: meanwhile all other changes wait.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Of its directories, before the pid.
+const PREFIX: &str = "judge-";
 
 /// A key that may be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +70,7 @@ pub fn judge(config: &Config, bytes: &[u8]) -> Result<Judged, Failure> {
     read(&said.shown, &said.listed, said.key).map_err(|why| Failure::new(Reason::BadKey, why))
 }
 
-/// A directory of the parser's own. Only one at a time is judged, under the lock on users and keys.
+/// A directory of the parser's own, for this judge alone.
 fn prepare(config: &Config) -> Result<(Account, PathBuf), Failure> {
     let passwd =
         std::fs::read_to_string("/etc/passwd").map_err(|error| Failure::new(Reason::Resources, error))?;
@@ -77,19 +78,27 @@ fn prepare(config: &Config) -> Result<(Account, PathBuf), Failure> {
     let none =
         || Failure::new(Reason::Unsupported, format!("no user {} on this host", config.accounts.front));
     let front = front.ok_or_else(none)?;
-    let directory = config.socket.path.with_file_name("judge");
+    let directory = config.socket.path.with_file_name(format!("{PREFIX}{}", std::process::id()));
     let made = || -> io::Result<()> {
-        match std::fs::DirBuilder::new().mode(0o700).create(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        // By its name, in a directory that only root writes. One that was killed may have left it as his already, and to
-        // open that takes more than CAP_CHOWN.
-        let (uid, gid) = (Some(front.uid.into()), Some(front.gid.into()));
-        Ok(fchownat(AT_FDCWD, &directory, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)?)
+        std::fs::DirBuilder::new().mode(0o700).create(&directory)?;
+        Directory::open(&directory)?.give(front.uid, front.gid, 0o700)
     };
     made().map_err(crate::change::at(&directory))?;
     Ok((Account { uid: front.uid, gid: front.gid, groups: Vec::new() }, directory))
+}
+
+/// Removes what judges that were killed have left.
+pub fn clean_up(config: &Config) {
+    let Some(parent) = config.socket.path.parent() else { return };
+    let Ok(held) = Directory::open(parent) else { return };
+    for name in held.names().unwrap_or_default() {
+        let pid = name.to_str().ok().and_then(|name| Some((name, name.strip_prefix(PREFIX)?.parse().ok()?)));
+        if let Some((name, pid)) = pid
+            && podsec_sys::process::open(pid).is_err()
+        {
+            let _ = held.remove_tree(name);
+        }
+    }
 }
 
 fn empty(directory: &Path) -> io::Result<()> {

@@ -13,6 +13,7 @@ pub use generate::generate;
 use crate::change::{Act, Change, at};
 use crate::users::{now, own_name, read_json, remove, write_json};
 use crate::{Failure, Report, member};
+pub use judge::clean_up;
 use judge::{Judged, judge};
 use podsec_policy::audit::{hex, unhex_bytes};
 use podsec_policy::config::Config;
@@ -132,7 +133,6 @@ pub fn add(config: &Config, creator: &AccountName, uid: u32, key: &Judged) -> Re
     let (config, creator, key) = (config.clone(), creator.clone(), key.clone());
     let mut publish = Publish { config, creator, uid, rotate: false, key };
     publish.record_run()?;
-    publish_run(&publish.config, &publish.creator, uid)?;
     Ok(publish.fingerprint())
 }
 
@@ -256,13 +256,20 @@ impl Publish {
 }
 
 /// Writes the verifiers' file where it is not as the records have it.
-fn publish_todo(config: &Config, creator: &AccountName, uid: u32) -> Result<Option<String>, Failure> {
+///
+/// # Errors
+/// when one of both cannot be read
+pub fn publish_todo(config: &Config, creator: &AccountName, uid: u32) -> Result<Option<String>, Failure> {
     let stored = stored(config, creator, uid)?;
     let there = std::fs::read(published(creator)).unwrap_or_default();
     Ok((there != wanted(&stored)).then(|| format!("write {}", published(creator).display())))
 }
 
-fn publish_run(config: &Config, creator: &AccountName, uid: u32) -> Result<(), Failure> {
+/// Does it.
+///
+/// # Errors
+/// write(2)
+pub fn publish_run(config: &Config, creator: &AccountName, uid: u32) -> Result<(), Failure> {
     publish(creator, &stored(config, creator, uid)?)
 }
 

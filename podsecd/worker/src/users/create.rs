@@ -201,7 +201,9 @@ impl Create {
                 Err(error) => return Err(Failure::new(Reason::Program, error)),
             }
         }
-        self.look_at_account()
+        self.look_at_account()?;
+        // Of somebody who had the name before, and perhaps the number too.
+        keys::forget(&self.config, self.name())
     }
 
     /// What useradd made is what was meant.
@@ -388,6 +390,17 @@ impl Create {
 
     // ---- the signing key
 
+    fn publish_todo(&self) -> Result<Option<String>, Failure> {
+        match entry(self.name())? {
+            Some(entry) => keys::publish_todo(&self.config, self.name(), entry.account.uid),
+            None => Ok(None),
+        }
+    }
+
+    fn publish_run(&mut self) -> Result<(), Failure> {
+        keys::publish_run(&self.config, self.name(), self.entry()?.account.uid)
+    }
+
     fn key_todo(&self) -> Result<Option<String>, Failure> {
         let Some(key) = &self.new.key else { return Ok(None) };
         if keys::count(&self.config, self.name())? > 0 {
@@ -395,7 +408,7 @@ impl Create {
         }
         let (algorithm, days) = (key.algorithm.name(), key.days.get());
         let kept = if key.passphrase.is_some() { "with a passphrase" } else { "WITHOUT a passphrase" };
-        Ok(Some(format!("make and publish a signing key, {algorithm}, for {days} days, {kept}")))
+        Ok(Some(format!("make a signing key, {algorithm}, for {days} days, {kept}")))
     }
 
     fn key_run(&mut self) -> Result<(), Failure> {
@@ -426,6 +439,7 @@ impl Change for Create {
         Act { step: Step::Linger, todo: Self::linger_todo, run: Self::linger_run },
         Act { step: Step::Record, todo: Self::record_todo, run: Self::record_run },
         Act { step: Step::Key, todo: Self::key_todo, run: Self::key_run },
+        Act { step: Step::Publish, todo: Self::publish_todo, run: Self::publish_run },
     ];
 
     fn has_begun(&self) -> Result<bool, Failure> {

@@ -129,7 +129,7 @@ pub fn place(entry: &Entry) -> Result<State, Failure> {
     // Until now he could rename what was held here, and put another in its place.
     let there = parts(entry)?.and_then(|(_, _, there)| there.metadata().ok());
     let ours = policy.metadata().map_err(failed)?;
-    if !there.is_some_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+    if there.is_none_or(|there| (there.dev(), there.ino()) != (ours.dev(), ours.ino())) {
         for moved in [policy.as_fd(), containers.as_fd(), config.as_fd()] {
             release(&moved).map_err(failed)?;
         }

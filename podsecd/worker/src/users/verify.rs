@@ -224,7 +224,7 @@ fn try_programs(home: &Path, at: &Path, guarded: bool) -> io::Result<Vec<(String
     unsigned_image(&image)?;
     std::fs::create_dir_all(other.join(".config/containers"))?;
     let accept = other.join(".config/containers/policy.json");
-    std::fs::write(&accept, "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}")?;
+    put(&accept, b"{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}")?;
     let accept = accept.display().to_string();
     let ways: [(&str, &Path, &[&str]); 4] = [
         ("plain-copy", home, &[]),
@@ -266,7 +266,12 @@ fn unsigned_image(at: &Path) -> io::Result<()> {
         config.len()
     );
     std::fs::create_dir(at)?;
-    std::fs::write(at.join(digest), config)?;
-    std::fs::write(at.join("manifest.json"), manifest)?;
-    std::fs::write(at.join("version"), "Directory Transport Version: 1.1\n")
+    put(&at.join(digest), config)?;
+    put(&at.join("manifest.json"), manifest.as_bytes())?;
+    put(&at.join("version"), b"Directory Transport Version: 1.1\n")
+}
+
+fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::io::Write as _;
+    std::fs::File::create_new(path)?.write_all(bytes)
 }
