@@ -21,6 +21,8 @@ pub enum Capability {
     DacOverride,
     /// `CAP_FOWNER`: modes of files that are a user's.
     Fowner,
+    /// `CAP_KILL`: end what runs as a user who is removed, and what acted as him and was stopped by him.
+    Kill,
     /// `CAP_AUDIT_WRITE`: the records of shadow's tools and PAM in the kernel's audit.
     AuditWrite,
     /// `CAP_LINUX_IMMUTABLE`: the lock on an image user's configuration (chattr(1), i).
@@ -53,13 +55,14 @@ const ANYONE: Roles = Roles::NONE.with(Role::Anyone);
 const ADMINISTRATOR: Roles = Roles::NONE.with(Role::Administrator);
 const NAMESPACE: Roles = ADMINISTRATOR.with(Role::ClusterAdmin);
 const BECOME: By = By::Worker(&[Capability::SetUid, Capability::SetGid]);
-/// Root over accounts and homes. Not KILL: a user's processes are ended as that user.
+/// Root over accounts and homes.
 const ACCOUNTS: By = By::Worker(&[
     Capability::SetUid,
     Capability::SetGid,
     Capability::Chown,
     Capability::DacOverride,
     Capability::Fowner,
+    Capability::Kill,
     Capability::AuditWrite,
     Capability::LinuxImmutable,
 ]);

@@ -18,9 +18,10 @@ pub const TESTS: &[Test] = &[
     ("storms::t49_hard_links", t49_hard_links),
     ("storms::t50_fifos_everywhere", t50_fifos_everywhere),
     ("storms::a_home_full_of_traps_is_removed", a_home_full_of_traps_is_removed),
+    ("storms::who_stops_what_acts_as_him", who_stops_what_acts_as_him),
 ];
 
-pub const ROLES: &[role::Role] = &[("swapper", swap)];
+pub const ROLES: &[role::Role] = &[("swapper", swap), ("stopper", stop)];
 
 /// What the traps lead to: on the file system of the homes, so that hard links and renames reach it.
 const CANARY: &str = "/home/canary";
@@ -212,4 +213,35 @@ fn a_home_full_of_traps_is_removed(_: &mut Oracle) {
     host::run(Command::new("/usr/bin/umount").arg("/home/zoe/mounted"));
     remove_zoe();
     canary.check("removing the home");
+}
+
+/// As the user: stops every process of his but this one, as fast as it goes, until it is ended.
+fn stop(_: &[String]) {
+    use podsec_sys::nix::sys::signal::{Signal, kill};
+    loop {
+        let _ = kill(podsec_sys::nix::unistd::Pid::from_raw(-1), Signal::SIGSTOP);
+    }
+}
+
+/// He delays what is done for himself, and nobody else for longer than that; and he is removed all the same.
+fn who_stops_what_acts_as_him(_: &mut Oracle) {
+    people::ctl(
+        ROOT,
+        &["user", "create", "zoe", "--category", "image-creator", "--scope", "registry.local/zoe"],
+    );
+    let mut stopper = role::start("zoe", "stopper", &[]);
+    std::thread::sleep(Duration::from_millis(100));
+    let asked =
+        &["user", "create", "zoe", "--category", "image-creator", "--scope", "registry.local/zoe"][..];
+    let with_key = [asked, &["--with-key", "--no-key-passphrase"]].concat();
+    let start = Instant::now();
+    let stopped = people::podsecctl(ROOT, &with_key);
+    println!("a key for who stops it: {} after {:?}", stopped.status, start.elapsed());
+    // Whatever became of that, the lock is free, and nothing of it is left that holds it.
+    let start = Instant::now();
+    people::ctl(ROOT, &["user", "create", "yan", "--category", "cluster-user"]);
+    assert!(start.elapsed() < Duration::from_secs(2), "somebody else waited for {:?}", start.elapsed());
+    people::ctl(ROOT, &["user", "delete", "yan", "--remove-home", "--yes"]);
+    remove_zoe();
+    host::wait_for("the stopper's end", || stopper.has_ended());
 }

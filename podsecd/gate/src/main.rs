@@ -77,8 +77,8 @@ fn start() -> Result<(), StartError> {
         println!("{CONFIG_PATH}: good");
         return Ok(());
     }
-    // For itself KILL alone, to end workers that have become somebody else. What it starts may have the union of all rows
-    // of the table, and SETPCAP to give up the rest of it.
+    // For itself KILL alone, to end workers that have become somebody else. What it starts may have that, the other
+    // capabilities of all rows of the table, and SETPCAP to give up the rest of it.
     let pass_on = [
         Cap::CAP_SETUID,
         Cap::CAP_SETGID,

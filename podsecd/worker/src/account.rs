@@ -10,7 +10,9 @@ use std::path::Path;
 use std::time::Duration;
 
 /// For what is done in a user's home. He may stop the process that does it.
-const AS_USER: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_secs(5);
+/// The same, where programs run.
+pub const LONG: Duration = Duration::from_secs(30);
 
 /// Does something as that user, in a process of its own that has no way back. What is in his home is his, and may be
 /// anything: links to root's files, FIFOs, other people's directories. As him it can do no more than he can.
@@ -19,10 +21,11 @@ const AS_USER: Duration = Duration::from_secs(30);
 /// what `work` says; `HomeTrap` when it says nothing in time
 pub fn act_as<T: Serialize + DeserializeOwned>(
     account: &Account,
+    within: Duration,
     work: impl FnOnce() -> Result<T, String>,
 ) -> Result<T, Failure> {
     let parent = i32::try_from(std::process::id()).map_err(|error| Failure::new(Reason::Bug, error))?;
-    let said = process::in_child(AS_USER, || {
+    let said = process::in_child(within, || {
         let dropped = account.become_it().and_then(|()| process::die_with_parent(parent));
         let result = dropped.map_err(|error| error.to_string()).and_then(|()| work());
         serde_json::to_vec(&result).unwrap_or_default()

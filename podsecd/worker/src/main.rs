@@ -291,6 +291,7 @@ fn confine(method: Method) -> Result<(), Failure> {
             Capability::Chown => Cap::CAP_CHOWN,
             Capability::DacOverride => Cap::CAP_DAC_OVERRIDE,
             Capability::Fowner => Cap::CAP_FOWNER,
+            Capability::Kill => Cap::CAP_KILL,
             Capability::AuditWrite => Cap::CAP_AUDIT_WRITE,
             Capability::LinuxImmutable => Cap::CAP_LINUX_IMMUTABLE,
         })

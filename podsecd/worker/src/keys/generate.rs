@@ -2,7 +2,7 @@
 
 use super::judge::{Judged, judge};
 use crate::Failure;
-use crate::account::act_as;
+use crate::account::{LONG, act_as};
 use crate::users::Entry;
 use podsec_policy::config::Config;
 use podsec_policy::reason::Reason;
@@ -23,7 +23,7 @@ const MAKING: Duration = Duration::from_secs(20);
 pub fn generate(config: &Config, entry: &Entry, user_id: &str, key: &NewKey) -> Result<Judged, Failure> {
     let missing = |error| Failure::new(Reason::Unsupported, error);
     let (gpg, gpgconf) = (find_roots("gpg").map_err(missing)?, find_roots("gpgconf").map_err(missing)?);
-    let public = act_as(&entry.account, || {
+    let public = act_as(&entry.account, LONG, || {
         let made = make(&gpg, entry, user_id, key);
         // gpg started an agent, which would stay.
         let _ = call(&gpgconf, entry, &["--kill", "all"], (SOON, &[]));

@@ -3,7 +3,7 @@
 
 use super::cage;
 use crate::Failure;
-use crate::account::act_as;
+use crate::account::{LONG, act_as};
 use podsec_policy::accounts;
 use podsec_policy::config::Config;
 use podsec_policy::reason::Reason;
@@ -57,7 +57,7 @@ struct Said {
 pub fn judge(config: &Config, bytes: &[u8]) -> Result<Judged, Failure> {
     let gpg = find_roots("gpg").map_err(|error| Failure::new(Reason::Unsupported, error))?;
     let (account, directory) = prepare(config)?;
-    let said = act_as(&account, || {
+    let said = act_as(&account, LONG, || {
         empty(&directory).map_err(|error| error.to_string())?;
         cage::shut(&directory)?;
         let said = ask(&gpg, &directory, bytes);

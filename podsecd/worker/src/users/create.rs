@@ -3,7 +3,7 @@
 use super::{
     Entry, Record, Shadow, TAG, delete, entry, etc, first_uid, groups, guard, is_known, managed, now, subids,
 };
-use crate::account::{act_as, run, tool};
+use crate::account::{SOON, act_as, run, tool};
 use crate::change::{Act, Change};
 use crate::{Failure, keys};
 use podsec_policy::accounts;
@@ -315,7 +315,7 @@ impl Create {
     fn skeleton_run(&mut self) -> Result<(), Failure> {
         let Entry { account, home } = self.entry()?;
         let category = self.new.category.name();
-        let warnings = act_as(&account, || {
+        let warnings = act_as(&account, SOON, || {
             fill(&home, category).map_err(|error| format!("{}: {error}", home.display()))
         })?;
         self.warnings.extend(warnings);

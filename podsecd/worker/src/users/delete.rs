@@ -12,16 +12,17 @@ use podsec_policy::reason::Reason;
 use podsec_sys::file::Directory;
 use podsec_sys::nix::sys::signal::{Signal, kill};
 use podsec_sys::nix::unistd::Pid;
-use podsec_sys::process::Facts;
+use podsec_sys::process::{self, Facts};
 use podsec_wire::messages::{Job, Step};
 use std::io;
 use std::ops::RangeInclusive;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// For a user's processes to be gone after SIGKILL.
-const DYING: Duration = Duration::from_secs(5);
+const DYING: Duration = Duration::from_secs(10);
 
 /// A user to be removed.
 #[derive(Debug)]
@@ -71,7 +72,7 @@ impl Delete {
 
     fn processes_todo(&self) -> Result<Option<String>, Failure> {
         let Some(entry) = self.entry()? else { return Ok(None) };
-        let count = processes(&ids(&self.change.name, entry)?).count();
+        let count = processes(&ids(&self.change.name, entry)?).len();
         Ok((count > 0).then(|| format!("end {count} processes of {}", self.change.name)))
     }
 
@@ -226,34 +227,41 @@ fn ids(name: &AccountName, entry: &Entry) -> Result<Vec<RangeInclusive<u32>>, Fa
     Ok(his.chain([entry.account.uid..=entry.account.uid]).collect())
 }
 
-/// Processes that are, or may become, one of these.
-fn processes(ids: &[RangeInclusive<u32>]) -> impl Iterator<Item = i32> {
+/// Processes that are, or may become, one of these; held, so that they stay the same ones.
+fn processes(ids: &[RangeInclusive<u32>]) -> Vec<OwnedFd> {
+    let is_one = |uid: &u32| ids.iter().any(|ids| ids.contains(uid));
     let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let is_one = |uid: &u32| ids.iter().any(|ids| ids.contains(uid));
-    pids.filter(move |&pid| {
-        Facts::of(pid).status("Uid").is_ok_and(|uids| uids.iter().any(is_one)) && !is_dead(pid)
-    })
+    let held = pids.filter_map(|pid| {
+        // Held first, looked at then.
+        let process = process::open(pid).ok()?;
+        let his = Facts::of(pid).status("Uid").is_ok_and(|uids| uids.iter().any(is_one));
+        (his && !process::has_ended(&process)).then_some(process)
+    });
+    held.collect()
 }
 
-fn is_dead(pid: i32) -> bool {
-    let stat = Facts::of(pid).read("stat").unwrap_or_default();
-    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
-}
-
-/// As he can himself (kill(2), -1): his own, and those in the user namespaces that are his.
+/// One by one, which nobody can resist who does not multiply; and as he could himself, all in one call (kill(2), -1),
+/// which nobody can outrun who does not stop the process that makes it.
 fn end_processes(name: &AccountName, entry: &Entry) -> Result<(), Failure> {
     let (ids, end) = (ids(name, entry)?, Instant::now() + DYING);
-    while let Some(pid) = processes(&ids).next() {
+    loop {
+        let found = processes(&ids);
+        if found.is_empty() {
+            return Ok(());
+        }
         if Instant::now() >= end {
-            let text = format!("process {pid} of the user does not end; it may wait for a device");
+            let text = "processes of the user do not end; they may wait for a device";
             return Err(Failure::new(Reason::Program, text));
         }
-        act_as(&entry.account, || match kill(Pid::from_raw(-1), Signal::SIGKILL) {
+        for process in &found {
+            let _ = process::signal(process, Signal::SIGKILL);
+        }
+        let all = || match kill(Pid::from_raw(-1), Signal::SIGKILL) {
             Ok(()) | Err(podsec_sys::nix::Error::ESRCH) => Ok(()),
             Err(error) => Err(error.to_string()),
-        })?;
+        };
+        let _ = act_as(&entry.account, Duration::from_secs(1), all);
         std::thread::sleep(Duration::from_millis(5));
     }
-    Ok(())
 }

@@ -3,7 +3,7 @@
 //! rules: it is seen.
 
 use super::{Entry, Shadow, groups, guard, idmaps, managed, subids};
-use crate::account::act_as;
+use crate::account::{LONG, SOON, act_as};
 use crate::{Failure, Report};
 use podsec_policy::accounts;
 use podsec_policy::config::Config;
@@ -106,7 +106,7 @@ fn account(
     );
     if *category == Category::ClusterUser {
         let kube = entry.home.join(".kube");
-        let mode = act_as(&entry.account, || {
+        let mode = act_as(&entry.account, SOON, || {
             Ok(kube.symlink_metadata().map(|meta| (meta.is_dir(), meta.mode())).ok())
         })?;
         let holds = mode.is_some_and(|(directory, mode)| directory && mode & 0o077 == 0);
@@ -122,7 +122,7 @@ fn account(
 
 fn ways_around(findings: &mut Findings, config: &Config, entry: &Entry) -> Result<(), Failure> {
     use Protection::{Containment, Detection, GuardRail};
-    let tried = act_as(&entry.account, || try_all(entry))?;
+    let tried = act_as(&entry.account, LONG, || try_all(entry))?;
     let state = if tried.guarded { State::Ok } else { State::Broken };
     let text = if tried.guarded {
         "root's strict policy.json is the one that his programs read"
