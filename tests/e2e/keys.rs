@@ -35,6 +35,7 @@ tests! {
     t52_keys_with_a_byte_changed
     t52_gpg_is_in_a_cage
     t53_whose_key_it_is
+    t53_keys_are_not_inherited
     t53_no_creator_any_more
 }
 
@@ -45,7 +46,6 @@ const BEN: &str = "ben";
 const PASSPHRASE: &str = "correct horse battery";
 /// Where everybody can put what he signed.
 const SHARED: &str = "/tmp/keys";
-const JUDGE: &str = "/run/podsec/judge";
 
 // ---- what is typed, and what is answered
 
@@ -482,7 +482,7 @@ fn where_the_private_key_is(_: &mut Oracle) {
             assert_eq!(holding(tree, needle), [] as [String; 0], "{tree}");
         }
     }
-    assert!(!Path::new(JUDGE).exists());
+    assert_eq!(judges(), 0);
 
     // What is published is root's, for all to read, and public.
     for (path, mode) in [
@@ -806,12 +806,18 @@ fn publish(creator: &str, key: Vec<u8>, dry_run: bool) -> Result<String, tonic::
     })
 }
 
+/// Directories of the parser.
+fn judges() -> usize {
+    let entries = fs::read_dir("/run/podsec").unwrap().flatten();
+    entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("judge-")).count()
+}
+
 /// Nothing of the parser is left: podsecd's fronts are all that runs as its user.
 fn assert_judge_is_gone(what: &str) {
     host::wait_for(&format!("{what}: the parser's end"), || {
         processes_of("podsec").iter().all(|program| program.trim() == "podsecd-front")
     });
-    assert!(!Path::new(JUDGE).exists(), "{what}");
+    assert_eq!(judges(), 0, "{what}");
 }
 
 fn t52_what_is_no_key(oracle: &mut Oracle) {
@@ -980,6 +986,28 @@ fn t53_whose_key_it_is(_: &mut Oracle) {
     println!("uid {uid}, then {}", uid_of(BEN));
     assert_eq!(list(BEN), []);
     assert!(has_nothing(BEN));
+}
+
+/// Of a creator whom podsec did not make, and whose account went without its knowledge.
+fn t53_keys_are_not_inherited(_: &mut Oracle) {
+    bash(ROOT, "useradd --create-home --groups podman,podman_dev ben");
+    let key = format!("{SHARED}/bens");
+    everybodys_directory();
+    bash(
+        ROOT,
+        &format!(
+            "export GNUPGHOME={SHARED}/ben-gnupg; mkdir -m 700 $GNUPGHOME
+            gpg --batch --quiet --passphrase '' --quick-generate-key 'Ben <ben@registry.local>' ed25519 sign 1y
+            gpg --batch --export >{key}; chmod 644 {key}; gpgconf --kill all; rm -r $GNUPGHOME"
+        ),
+    );
+    let fingerprint = done(ctl(ALICE, &format!("key publish --creator ben {key}")))["fingerprint"].clone();
+    assert_eq!(list(BEN), listed(&[(&text(&fingerprint), "current")]));
+    bash(ROOT, "userdel --remove ben 2>/dev/null");
+    let ben = Creator::without_key(BEN);
+    assert_eq!(list(BEN), []);
+    assert!(has_nothing(BEN), "the key of somebody else is trusted for him");
+    drop(ben);
 }
 
 /// As a creator, on one connection: publishes for show, says so, waits, tries again.
