@@ -8,6 +8,25 @@
 
 #![forbid(unsafe_code)]
 
+/// A type with one constructor, which reading and writing go through (serde's `try_from` and `into`).
+macro_rules! checked {
+    ($type:ident($raw:ty), $error:ty) => {
+        impl TryFrom<$raw> for $type {
+            type Error = $error;
+            fn try_from(raw: $raw) -> Result<Self, $error> {
+                Self::new(raw)
+            }
+        }
+
+        impl From<$type> for $raw {
+            fn from(checked: $type) -> Self {
+                checked.0
+            }
+        }
+    };
+}
+pub(crate) use checked;
+
 pub mod accounts;
 pub mod audit;
 pub mod config;

@@ -90,18 +90,7 @@ impl Password {
     }
 }
 
-impl TryFrom<Secret> for Password {
-    type Error = PasswordError;
-    fn try_from(secret: Secret) -> Result<Self, PasswordError> {
-        Self::new(secret)
-    }
-}
-
-impl From<Password> for Secret {
-    fn from(password: Password) -> Self {
-        password.0
-    }
-}
+crate::checked!(Password(Secret), PasswordError);
 
 #[cfg(test)]
 mod tests {

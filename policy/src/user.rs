@@ -113,18 +113,7 @@ impl Default for KeyDays {
     }
 }
 
-impl TryFrom<u32> for KeyDays {
-    type Error = KeyDaysError;
-    fn try_from(days: u32) -> Result<Self, KeyDaysError> {
-        Self::new(days)
-    }
-}
-
-impl From<KeyDays> for u32 {
-    fn from(days: KeyDays) -> Self {
-        days.0
-    }
-}
+crate::checked!(KeyDays(u32), KeyDaysError);
 
 /// Kinds of keys that podsec makes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,18 +195,7 @@ impl FullName {
     }
 }
 
-impl TryFrom<String> for FullName {
-    type Error = FullNameError;
-    fn try_from(text: String) -> Result<Self, FullNameError> {
-        Self::new(text)
-    }
-}
-
-impl From<FullName> for String {
-    fn from(name: FullName) -> Self {
-        name.0
-    }
-}
+crate::checked!(FullName(String), FullNameError);
 
 /// Why a text is no scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -320,18 +298,7 @@ fn is_path_component(part: &str) -> bool {
         .all(|between| matches!(between, "" | "." | "_" | "__") || between.bytes().all(|byte| byte == b'-'))
 }
 
-impl TryFrom<String> for Scope {
-    type Error = ScopeError;
-    fn try_from(text: String) -> Result<Self, ScopeError> {
-        Self::new(text)
-    }
-}
-
-impl From<Scope> for String {
-    fn from(scope: Scope) -> Self {
-        scope.0
-    }
-}
+crate::checked!(Scope(String), ScopeError);
 
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -376,18 +343,7 @@ impl Scopes {
     }
 }
 
-impl TryFrom<Vec<Scope>> for Scopes {
-    type Error = ScopesError;
-    fn try_from(scopes: Vec<Scope>) -> Result<Self, ScopesError> {
-        Self::new(scopes)
-    }
-}
-
-impl From<Scopes> for Vec<Scope> {
-    fn from(scopes: Scopes) -> Self {
-        scopes.0
-    }
-}
+crate::checked!(Scopes(Vec<Scope>), ScopesError);
 
 /// Why bytes are no public key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -420,18 +376,7 @@ impl PublicKey {
     }
 }
 
-impl TryFrom<Vec<u8>> for PublicKey {
-    type Error = PublicKeyError;
-    fn try_from(bytes: Vec<u8>) -> Result<Self, PublicKeyError> {
-        Self::new(bytes)
-    }
-}
-
-impl From<PublicKey> for Vec<u8> {
-    fn from(key: PublicKey) -> Self {
-        key.0
-    }
-}
+crate::checked!(PublicKey(Vec<u8>), PublicKeyError);
 
 /// Why a text is no fingerprint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -38,9 +38,13 @@ pub trait Change: Sized + 'static {
     /// In this order.
     const ACTS: &'static [Act<Self>];
     /// Is there anything of it yet? Found after a crash, a change that has not begun is forgotten.
-    fn has_begun(&self) -> Result<bool, Failure>;
+    fn has_begun(&self) -> Result<bool, Failure> {
+        Ok(true)
+    }
     /// Takes back what it made, where an act fails and that is to be had. What it only completed stays.
-    fn undo(&mut self) -> Result<(), Failure>;
+    fn undo(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
     /// What a person should know about what was done.
     fn warnings(&mut self) -> Vec<String> {
         Vec::new()

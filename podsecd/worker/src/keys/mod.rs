@@ -283,14 +283,6 @@ impl Change for Publish {
         },
     ];
 
-    fn has_begun(&self) -> Result<bool, Failure> {
-        Ok(true)
-    }
-
-    fn undo(&mut self) -> Result<(), Failure> {
-        Ok(())
-    }
-
     fn warnings(&mut self) -> Vec<String> {
         match self.key.expires {
             None => vec!["the key never expires; better give it an end: gpg --quick-set-expire".into()],
@@ -349,14 +341,6 @@ impl Change for Revoke {
             run: |change| publish_run(&change.config, &change.creator, change.uid),
         },
     ];
-
-    fn has_begun(&self) -> Result<bool, Failure> {
-        Ok(true)
-    }
-
-    fn undo(&mut self) -> Result<(), Failure> {
-        Ok(())
-    }
 }
 
 /// `ListKeys`

@@ -141,6 +141,7 @@ impl Delete {
     }
 }
 
+/// Half removed, he stays locked; asked again, it goes on from there. Nothing is undone.
 impl Change for Delete {
     const ACTS: &'static [Act<Self>] = &[
         Act { step: Step::Password, todo: Self::lock_todo, run: Self::lock_run },
@@ -152,15 +153,6 @@ impl Change for Delete {
         Act { step: Step::Account, todo: Self::account_todo, run: Self::account_run },
         Act { step: Step::Record, todo: Self::record_todo, run: Self::record_run },
     ];
-
-    fn has_begun(&self) -> Result<bool, Failure> {
-        Ok(true)
-    }
-
-    /// Half removed, he stays locked; asked again, it goes on from there.
-    fn undo(&mut self) -> Result<(), Failure> {
-        Ok(())
-    }
 
     fn warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)

@@ -173,14 +173,6 @@ impl Change for IdMaps {
         Act { step: Step::Account, todo: Self::account_todo, run: Self::account_run },
         Act { step: Step::Modes, todo: Self::modes_todo, run: Self::modes_run },
     ];
-
-    fn has_begun(&self) -> Result<bool, Failure> {
-        Ok(true)
-    }
-
-    fn undo(&mut self) -> Result<(), Failure> {
-        Ok(())
-    }
 }
 
 /// How it is, in words.

@@ -61,14 +61,6 @@ impl Lock {
 
 impl Change for Lock {
     const ACTS: &'static [Act<Self>] = &[Act { step: Step::Account, todo: Self::todo, run: Self::run }];
-
-    fn has_begun(&self) -> Result<bool, Failure> {
-        Ok(true)
-    }
-
-    fn undo(&mut self) -> Result<(), Failure> {
-        Ok(())
-    }
 }
 
 /// Sets it by chpasswd(8), on its standard input. One program does all of it, so there is nothing to complete after a
