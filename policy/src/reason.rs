@@ -161,8 +161,6 @@ reasons! {
     SubidRange = "subid-range", ResourceExhausted, "no range of subordinate ids is free; see /etc/subuid, /etc/subgid and [users] in podsecd.toml";
     /// A group of the configuration is not there.
     NoGroup = "no-group", FailedPrecondition, "a group of podsec is not on this host; systemd-sysusers makes it";
-    /// He has no password, so there is nothing to unlock.
-    NoPassword = "no-password", FailedPrecondition, "the user has no password yet; set one";
     /// A key is published already.
     KeyExists = "key-exists", FailedPrecondition, "the creator has another key already; rotate to the new one";
     /// There is none to rotate or revoke.

@@ -178,7 +178,9 @@ impl FullName {
         if text.len() > Self::LONGEST {
             return Err(FullNameError::Length);
         }
-        let allowed = |c: char| c == ' ' || "-'.()/".contains(c) || c.is_alphanumeric();
+        // The fillers of Hangul are letters to Unicode, and show nothing.
+        let is_seen = |c: char| !matches!(c, '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}');
+        let allowed = |c: char| c == ' ' || "-'.()/".contains(c) || (c.is_alphanumeric() && is_seen(c));
         if let Some(position) = text.chars().position(|c| !allowed(c)) {
             return Err(FullNameError::Character(position + 1));
         }
@@ -453,6 +455,7 @@ mod tests {
             "a\0",
             "a\u{200b}b",
             "a\u{feff}",
+            "\u{3164}",
         ] {
             assert!(FullName::new(bad).is_err(), "{bad:?}");
         }

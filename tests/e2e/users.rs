@@ -2,6 +2,7 @@
 //! is done. Each test removes whom it made; the oracle compares the account files byte for byte.
 
 use crate::Test;
+use podsec_proto::client::user_service_client::UserServiceClient;
 use podsec_proto::v1::create_user_request::Category;
 use podsec_proto::v1::{
     ClusterAdmin, CreateUserRequest, DeleteUserRequest, ImageCreator, ImageUser, LockUserRequest,
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 macro_rules! tests {
@@ -462,8 +464,11 @@ impl Drop for Process {
 }
 
 fn his_processes_end_first(_: &mut Oracle) {
+    let crontab = Path::new("/var/spool/cron/crontabs/zoe");
+    fs::create_dir_all(crontab.parent().unwrap()).unwrap();
     let _gone = Gone::after(&["zoe"]);
     change(ZOE);
+    fs::write(crontab, "* * * * * true\n").unwrap();
     let first: u32 = field("/etc/subuid", "zoe", 1).parse().unwrap();
     let start = |script: &str| {
         let mut command = people::command("zoe", "/bin/sh");
@@ -482,6 +487,7 @@ fn his_processes_end_first(_: &mut Oracle) {
     for (what, mut process) in [("deaf", deaf), ("stopped", stopped), ("contained", contained)] {
         assert!(process.0.try_wait().unwrap().is_some(), "the {what} one outlived him");
     }
+    assert!(!crontab.exists());
     // And when that is all that runs.
     change(ZOE);
     let mut contained = start(
@@ -753,11 +759,11 @@ fn beside_others(what: &str, work: impl FnOnce() + Send) -> String {
         command.args(words);
         with_input(command, input)
     };
-    let over = AtomicBool::new(false);
+    let (over, most) = (AtomicBool::new(false), 150_usize);
     let new = |number: usize| format!("{what}{number}");
     let (added, commented, locked, failure) = std::thread::scope(|scope| {
         let adding = scope.spawn(|| {
-            again(&over, 150, |round| tool("useradd", &["-M", "--home-dir", "/", &new(round)], b""))
+            again(&over, most, |round| tool("useradd", &["-M", "--home-dir", "/", &new(round)], b""))
         });
         let commenting = scope.spawn(|| {
             again(&over, usize::MAX, |round| tool("usermod", &["-c", &round.to_string(), &comment.0], b""))
@@ -817,7 +823,7 @@ fn assert_ids_are_apart() {
 }
 
 fn two_hundred_beside_other_tools(oracle: &mut Oracle) {
-    let count = host::count(40, 200);
+    let count = 200;
     let names: Vec<_> = (0..count).map(|number| format!("person{number:03}")).collect();
     let category = |number: usize| ["image-creator", "image-user", "cluster-user"][number % 3];
     let mut file = String::new();
@@ -1002,8 +1008,7 @@ fn create(name: &str, category: Option<Category>) -> CreateUserRequest {
 }
 
 /// One request of each method that is about a user; only the answers are of interest.
-async fn each_method(name: &str) -> Vec<Result<(), Status>> {
-    let mut service = client::users().await;
+async fn each_method(service: &mut UserServiceClient<Channel>, name: &str) -> Vec<Result<(), Status>> {
     let name = || name.to_owned();
     vec![
         service.create(create(&name(), image_user())).await.map(drop),
@@ -1063,14 +1068,11 @@ fn t40_names(oracle: &mut Oracle) {
         let names = hostile_names();
         println!("{} names", names.len());
         client::block_on(async {
+            let mut service = client::users().await;
             for name in &names {
-                for answer in each_method(name).await {
-                    assert_refused(
-                        &answer.unwrap_err(),
-                        Code::InvalidArgument,
-                        "bad-name",
-                        &format!("{name:?}"),
-                    );
+                for answer in each_method(&mut service, name).await {
+                    let status = answer.unwrap_err();
+                    assert_refused(&status, Code::InvalidArgument, "bad-name", &format!("{name:?}"));
                 }
             }
         });
@@ -1619,8 +1621,10 @@ fn t47_crafted_ranges(oracle: &mut Oracle) {
         }
     }
     assert_eq!(everything(), before);
-    let fails = oracle.audit().split_off(since).into_iter().filter(|record| record["phase"] == "fail");
-    assert!(fails.map(|record| text(&record["reason"])).all(|reason| reason == "subid-range"));
+    let records = oracle.audit().split_off(since);
+    let fails =
+        records.iter().filter(|record| record["phase"] == "fail" && record["reason"] == "subid-range");
+    assert_eq!((fails.count(), records.len()), (4 * none.len(), 8 * none.len()));
     // Whose own overlaps with another's is told so, and is not called whole.
     change(ZOE);
     let edited = Edited::with("/etc/subuid", |text| format!("{text}evil:{}:1\n", usual + 100));

@@ -249,17 +249,35 @@ impl Create {
 
     fn subids_run(&mut self) -> Result<(), Failure> {
         let name = self.name().as_str();
-        let first = subids::free(&self.config)?;
-        let range = format!("{first}-{}", first + (self.config.users.subids - 1));
-        let lacks = subids::of(name)?.into_iter().zip(["--add-subuids", "--add-subgids"]);
-        let mut arguments: Vec<&str> =
-            lacks.filter(|(range, _)| range.is_none()).flat_map(|(_, option)| [option, &range]).collect();
-        arguments.extend(["--", name]);
-        run("usermod", &arguments, &[])?;
-        match subids::of(name)? {
-            [Some(_), Some(_)] => Ok(()),
-            _ => Err(Failure::new(Reason::Program, format!("usermod gave {name} no subordinate ids"))),
+        let lacks = subids::of(name)?.map(|range| range.is_none());
+        // usermod takes what it is told, also a range that somebody was given a moment ago.
+        for attempt in 1.. {
+            let first = subids::free(&self.config)?;
+            let range = format!("{first}-{}", first + (self.config.users.subids - 1));
+            let change = |options: [&'static str; 2]| {
+                let options =
+                    options.into_iter().zip(lacks).filter_map(|(option, lacks)| lacks.then_some(option));
+                let arguments = options.flat_map(|option| [option, &range]).chain(["--", name]);
+                run("usermod", &arguments.collect::<Vec<_>>(), &[])
+            };
+            change(["--add-subuids", "--add-subgids"])?;
+            match subids::of(name) {
+                Ok([Some(_), Some(_)]) => break,
+                Ok(_) => {
+                    return Err(Failure::new(
+                        Reason::Program,
+                        format!("usermod gave {name} no subordinate ids"),
+                    ));
+                }
+                Err(failure) => {
+                    change(["--del-subuids", "--del-subgids"])?;
+                    if attempt == TRIES {
+                        return Err(failure);
+                    }
+                }
+            }
         }
+        Ok(())
     }
 
     // ---- the home
@@ -363,7 +381,9 @@ impl Create {
             return Ok(None);
         }
         Ok(match Record::read(&self.config, self.name())? {
-            Some(record) if record.category == self.new.category => None,
+            Some(record) if record.category == self.new.category => self
+                .renames(&record)
+                .then(|| format!("call {} '{}' from now on", self.name(), self.new.full_name.as_str())),
             Some(_) => {
                 let scopes: Vec<_> = self.new.category.scopes().iter().map(ToString::to_string).collect();
                 Some(format!("let {} sign in {} from now on", self.name(), scopes.join(", ")))
@@ -372,9 +392,21 @@ impl Create {
         })
     }
 
+    /// Nothing said is nothing changed.
+    fn renames(&self, record: &Record) -> bool {
+        !self.new.full_name.as_str().is_empty() && self.new.full_name != record.full_name
+    }
+
     fn record_run(&mut self) -> Result<(), Failure> {
         let record = match Record::read(&self.config, self.name())? {
-            Some(record) => Record { category: self.new.category.clone(), ..record },
+            Some(mut record) => {
+                if self.renames(&record) {
+                    let full_name = self.new.full_name.as_str();
+                    run("usermod", &["--comment", full_name, "--", self.name().as_str()], &[])?;
+                    record.full_name = self.new.full_name.clone();
+                }
+                Record { category: self.new.category.clone(), ..record }
+            }
             None => Record {
                 name: self.name().clone(),
                 uid: self.entry()?.account.uid,

@@ -18,9 +18,11 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// Where Debian has crontabs, and ALT; one file each, of his name.
+const CRONTABS: [&str; 2] = ["/var/spool/cron/crontabs", "/var/spool/cron"];
 /// For a user's processes to be gone after SIGKILL.
 const DYING: Duration = Duration::from_secs(10);
 
@@ -74,6 +76,21 @@ impl Delete {
         let Some(entry) = self.entry()? else { return Ok(None) };
         let count = processes(&ids(&self.change.name, entry)?).len();
         Ok((count > 0).then(|| format!("end {count} processes of {}", self.change.name)))
+    }
+
+    /// What cron(8) would go on doing, for the next one of his name.
+    fn crontab_todo(&self) -> Result<Option<String>, Failure> {
+        let there = self.entry()?.is_some() && self.crontabs().next().is_some();
+        Ok(there.then(|| format!("remove the crontab of {}", self.change.name)))
+    }
+
+    fn crontabs(&self) -> impl Iterator<Item = PathBuf> {
+        let paths = CRONTABS.map(|crontabs| Path::new(crontabs).join(self.change.name.as_str()));
+        paths.into_iter().filter(|path| path.symlink_metadata().is_ok_and(|meta| meta.is_file()))
+    }
+
+    fn crontab_run(&mut self) -> Result<(), Failure> {
+        self.crontabs().try_for_each(|path| remove(&path))
     }
 
     fn processes_run(&mut self) -> Result<(), Failure> {
@@ -145,6 +162,7 @@ impl Delete {
 impl Change for Delete {
     const ACTS: &'static [Act<Self>] = &[
         Act { step: Step::Password, todo: Self::lock_todo, run: Self::lock_run },
+        Act { step: Step::Linger, todo: Self::crontab_todo, run: Self::crontab_run },
         Act { step: Step::Processes, todo: Self::processes_todo, run: Self::processes_run },
         Act { step: Step::Guard, todo: Self::guard_todo, run: Self::guard_run },
         Act { step: Step::Home, todo: Self::home_todo, run: Self::home_run },
