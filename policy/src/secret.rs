@@ -37,6 +37,10 @@ mod bytes {
         bytes: &Zeroizing<Vec<u8>>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
+        // A form for people is a form for files and records (serde's `is_human_readable`); frames are not.
+        if serializer.is_human_readable() {
+            return Err(serde::ser::Error::custom("a secret is not written down"));
+        }
         bytes.as_slice().serialize(serializer)
     }
 
@@ -125,6 +129,12 @@ mod tests {
         let shown =
             format!("{:?} {:?}", password(b"hunter2 hunter2").unwrap(), Secret::new(b"hunter2".to_vec()));
         assert_eq!(shown, "Password((secret)) (secret)");
+        let password = password(b"hunter2 hunter2").unwrap();
+        assert_eq!(serde_json::to_string(&password).unwrap_err().to_string(), "a secret is not written down");
+        assert_eq!(
+            postcard::from_bytes::<Password>(&postcard::to_stdvec(&password).unwrap()).unwrap(),
+            password
+        );
     }
 
     proptest! {

@@ -8,6 +8,7 @@
 //! Must not: write a secret down ([`podsec_policy::secret`] refuses to be).
 
 use crate::fault::point;
+use crate::store::{at, remove};
 use crate::{Failure, Report};
 use podsec_policy::config::Config;
 use podsec_policy::operation::{Method, Operation};
@@ -18,8 +19,7 @@ use podsec_sys::nix::fcntl::Flock;
 use podsec_wire::messages::{Change as Done, FromWorker, Job, Recovered, Step};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// One act of a change.
@@ -202,20 +202,7 @@ fn without_secrets(operation: &Operation) -> Operation {
     operation
 }
 
-fn remove(path: &Path) -> Result<(), Failure> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path)(error)),
-        _ => Ok(()),
-    }
-}
-
 fn left(path: &Path, why: impl std::fmt::Display) -> Failure {
     let path = path.display();
     Failure::new(Reason::Bug, format!("{path} was left by another podsecd, which has to complete it: {why}"))
-}
-
-/// Says where it went wrong.
-pub fn at(path: &Path) -> impl FnOnce(io::Error) -> Failure {
-    let path = PathBuf::from(path);
-    move |error| Failure::new(Reason::Resources, format!("{}: {error}", path.display()))
 }

@@ -20,6 +20,7 @@ mod log;
 mod member;
 mod ports;
 mod session;
+mod store;
 mod users;
 
 use change::Changes;

@@ -3,6 +3,7 @@
 //! request. NSS may hang; the gate gives this process two seconds for it.
 
 use podsec_policy::config::Accounts;
+use podsec_policy::name::AccountName;
 use podsec_policy::peer::{Role, Roles};
 use podsec_policy::reason::Reason;
 use podsec_sys::nix::unistd::{Group, Uid, User, getgrouplist};
@@ -54,4 +55,9 @@ pub fn is_member(uid: u32, group: &str) -> bool {
         Some(group.mem.is_empty() && getgrouplist(&name, user.gid).ok()?.contains(&group.gid))
     };
     answer().unwrap_or(false)
+}
+
+/// The caller's own name.
+pub fn own_name(uid: u32) -> Option<AccountName> {
+    User::from_uid(Uid::from_raw(uid)).ok()?.and_then(|user| AccountName::new(user.name).ok())
 }

@@ -3,10 +3,10 @@
 use super::judge::{Judged, judge};
 use crate::Failure;
 use crate::account::{LONG, act_as};
-use crate::users::Entry;
 use podsec_policy::config::Config;
 use podsec_policy::reason::Reason;
 use podsec_policy::user::NewKey;
+use podsec_sys::credentials::Account;
 use podsec_sys::program::{ProgramError, Run, find_roots, run_with};
 use std::path::Path;
 use std::time::Duration;
@@ -15,18 +15,25 @@ use std::time::Duration;
 /// the home may keep gpg waiting for ever.
 const SOON: Duration = Duration::from_secs(3);
 const MAKING: Duration = Duration::from_secs(20);
+/// What the user id is in, whatever the locale.
+const UTF_8: &str = "--utf8-strings";
 
 /// Makes it, unless he has one of that user id already, and gives the public part.
 ///
 /// # Errors
 /// `Program` with what gpg said
-pub fn generate(config: &Config, entry: &Entry, user_id: &str, key: &NewKey) -> Result<Judged, Failure> {
+pub fn generate(
+    config: &Config,
+    (account, home): (&Account, &Path),
+    user_id: &str,
+    key: &NewKey,
+) -> Result<Judged, Failure> {
     let missing = |error| Failure::new(Reason::Unsupported, error);
     let (gpg, gpgconf) = (find_roots("gpg").map_err(missing)?, find_roots("gpgconf").map_err(missing)?);
-    let public = act_as(&entry.account, LONG, || {
-        let made = make(&gpg, entry, user_id, key);
+    let public = act_as(account, LONG, || {
+        let made = make(&gpg, home, user_id, key);
         // gpg started an agent, which would stay.
-        let _ = call(&gpgconf, entry, &["--kill", "all"], (SOON, &[]));
+        let _ = call(&gpgconf, home, &["--kill", "all"], (SOON, &[]));
         made.map_err(|error| error.to_string())
     });
     let public = public.map_err(|failure| Failure::new(Reason::Program, failure.detail))?;
@@ -35,18 +42,18 @@ pub fn generate(config: &Config, entry: &Entry, user_id: &str, key: &NewKey) -> 
 
 fn call(
     program: &Path,
-    entry: &Entry,
+    home: &Path,
     arguments: &[&str],
     (deadline, input): (Duration, &[u8]),
 ) -> Result<Vec<u8>, ProgramError> {
-    run_with(program, arguments, Run { input, environment: &[("HOME", &entry.home)], deadline })
+    run_with(program, arguments, Run { input, environment: &[("HOME", home)], deadline })
 }
 
-fn make(gpg: &Path, entry: &Entry, user_id: &str, key: &NewKey) -> Result<Vec<u8>, ProgramError> {
+fn make(gpg: &Path, home: &Path, user_id: &str, key: &NewKey) -> Result<Vec<u8>, ProgramError> {
     // Exactly this one, and no search.
     let exactly = format!("={user_id}");
-    let list = ["--batch", "--with-colons", "--list-secret-keys", "--", &exactly];
-    match call(gpg, entry, &list, (SOON, &[])) {
+    let list = ["--batch", UTF_8, "--with-colons", "--list-secret-keys", "--", &exactly];
+    match call(gpg, home, &list, (SOON, &[])) {
         Ok(_) => {}
         // There is none.
         Err(ProgramError::Failed { .. }) => {
@@ -54,12 +61,13 @@ fn make(gpg: &Path, entry: &Entry, user_id: &str, key: &NewKey) -> Result<Vec<u8
             let passphrase =
                 key.passphrase.as_ref().map(podsec_policy::secret::Password::expose).unwrap_or_default();
             // By arguments and not by a file of parameters: there a name could be a directive.
-            let arguments = ["--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase-fd", "0"];
+            let arguments =
+                ["--batch", UTF_8, "--quiet", "--pinentry-mode", "loopback", "--passphrase-fd", "0"];
             let generate = ["--quick-generate-key", "--", user_id, key.algorithm.name(), "sign", &days];
-            call(gpg, entry, &[&arguments[..], &generate].concat(), (MAKING, passphrase))?;
+            call(gpg, home, &[&arguments[..], &generate].concat(), (MAKING, passphrase))?;
         }
         Err(error) => return Err(error),
     }
-    let export = ["--batch", "--export-options", "export-minimal", "--export", "--", &exactly];
-    call(gpg, entry, &export, (SOON, &[]))
+    let export = ["--batch", UTF_8, "--export-options", "export-minimal", "--export", "--", &exactly];
+    call(gpg, home, &export, (SOON, &[]))
 }

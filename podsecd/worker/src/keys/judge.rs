@@ -83,7 +83,7 @@ fn prepare(config: &Config) -> Result<(Account, PathBuf), Failure> {
         std::fs::DirBuilder::new().mode(0o700).create(&directory)?;
         Directory::open(&directory)?.give(front.uid, front.gid, 0o700)
     };
-    made().map_err(crate::change::at(&directory))?;
+    made().map_err(crate::store::at(&directory))?;
     Ok((Account { uid: front.uid, gid: front.gid, groups: Vec::new() }, directory))
 }
 
@@ -171,7 +171,7 @@ fn read(shown: &str, listed: &str, key: Vec<u8>) -> Result<Judged, String> {
         _ => {}
     }
     let expires = number(6).filter(|&expires| expires != 0);
-    if expires.is_some_and(|expires| expires <= crate::users::now()) {
+    if expires.is_some_and(|expires| expires <= crate::store::now()) {
         return Err("the key has expired".into());
     }
     let (bits, curve) = (number(2).unwrap_or(0), field(16));

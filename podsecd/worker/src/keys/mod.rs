@@ -10,8 +10,8 @@ mod judge;
 
 pub use generate::generate;
 
-use crate::change::{Act, Change, at};
-use crate::users::{now, own_name, read_json, remove, write_json};
+use crate::change::{Act, Change};
+use crate::store::{at, now, read_json, remove, write_json};
 use crate::{Failure, Report, member};
 pub use judge::clean_up;
 use judge::{Judged, judge};
@@ -161,7 +161,7 @@ fn wanted(stored: &Stored) -> Vec<u8> {
 /// Whose keys this is about: the caller's, or, where an Administrator says so, somebody else's.
 fn creator(job: &Job, named: Option<&AccountName>) -> Result<(AccountName, u32), Failure> {
     let nobody = || Failure::new(Reason::UnmanagedUser, "you have no account of a plain name on this host");
-    let own = own_name(job.uid);
+    let own = member::own_name(job.uid);
     let accounts = &job.config.accounts;
     let Some(named) = named.filter(|&named| own.as_ref() != Some(named)) else {
         if !member::holds(job.uid, Role::ImageCreator, accounts) {

@@ -1,10 +1,11 @@
 //! `CreateUser`: the account, locked until a password is set, and all that its category needs.
 
 use super::{
-    Entry, Record, Shadow, TAG, delete, entry, etc, first_uid, groups, guard, is_known, managed, now, subids,
+    Entry, Record, Shadow, TAG, delete, entry, etc, first_uid, groups, guard, is_known, managed, subids,
 };
 use crate::account::{SOON, act_as, run, tool};
 use crate::change::{Act, Change};
+use crate::store::{now, read_json};
 use crate::{Failure, keys};
 use podsec_policy::accounts;
 use podsec_policy::config::Config;
@@ -140,7 +141,7 @@ impl Create {
     fn scopes_are_free(&self) -> Result<(), Failure> {
         let Category::ImageCreator { scopes: _, shared } = &self.new.category else { return Ok(()) };
         for record in std::fs::read_dir(super::directory(&self.config)).into_iter().flatten().flatten() {
-            let Some(record) = super::read_json::<Record>(&record.path()).ok().flatten() else { continue };
+            let Some(record) = read_json::<Record>(&record.path()).ok().flatten() else { continue };
             let Category::ImageCreator { shared: theirs, .. } = &record.category else { continue };
             if record.name == *self.name() || (*shared && *theirs) {
                 continue;
@@ -159,6 +160,8 @@ impl Create {
     }
 
     fn account_run(&mut self) -> Result<(), Failure> {
+        // Of somebody who had the name before, and perhaps the number too.
+        keys::forget(&self.config, self.name())?;
         let (name, tag) = (self.name().as_str(), self.tag());
         let (home, shell) = (self.home(), self.config.users.shell.clone());
         let mut arguments =
@@ -173,24 +176,22 @@ impl Create {
         if self.is_cluster_admin() {
             arguments.push("--system".into());
         }
+        // A system user gets his from usermod, a person of the cluster has none.
+        let count = match self.new.category {
+            Category::ImageCreator { .. } | Category::ImageUser => self.config.users.subids,
+            Category::ClusterUser | Category::ClusterAdmin => 0,
+        };
         for attempt in 1.. {
-            // login.defs(5); a range of exactly the size that is wanted is the range that is taken.
-            let ids = match self.new.category {
-                Category::ImageCreator { .. } | Category::ImageUser => {
-                    let first = subids::free(&self.config)?;
-                    let count = self.config.users.subids;
-                    ("MIN", first, first + (count - 1), count)
+            let mut all = arguments.clone();
+            // login.defs(5): a range of exactly the size that is wanted is the range that is taken.
+            let first = if count > 0 { subids::free(&self.config)? } else { 0 };
+            for kind in ["UID", "GID"] {
+                let range = [("MIN", first), ("MAX", first + count.saturating_sub(1))];
+                for (key, value) in range.into_iter().filter(|_| count > 0).chain([("COUNT", count)]) {
+                    all.extend(["--key".to_owned(), format!("SUB_{kind}_{key}={value}")]);
                 }
-                Category::ClusterUser | Category::ClusterAdmin => ("MIN", 0, 0, 0),
-            };
-            let keys = ["UID", "GID"].into_iter().flat_map(|kind| {
-                let (_, first, last, count) = ids;
-                let key = |key: &str, value: u32| ["--key".to_owned(), format!("SUB_{kind}_{key}={value}")];
-                let range = (count > 0).then(|| [key("MIN", first), key("MAX", last)]);
-                range.into_iter().flatten().chain([key("COUNT", count)]).flatten()
-            });
-            let all: Vec<String> =
-                arguments.iter().cloned().chain(keys).chain(["--".into(), name.into()]).collect();
+            }
+            all.extend(["--".to_owned(), name.to_owned()]);
             let all: Vec<&str> = all.iter().map(String::as_str).collect();
             match tool("useradd", &all, &[]) {
                 Ok(_) => break,
@@ -201,9 +202,7 @@ impl Create {
                 Err(error) => return Err(Failure::new(Reason::Program, error)),
             }
         }
-        self.look_at_account()?;
-        // Of somebody who had the name before, and perhaps the number too.
-        keys::forget(&self.config, self.name())
+        self.look_at_account()
     }
 
     /// What useradd made is what was meant.
@@ -447,7 +446,7 @@ impl Create {
         let Some(key) = self.new.key.clone() else { return Ok(()) };
         let entry = self.entry()?;
         let user_id = key_user_id(self.name(), &self.new.full_name, self.new.category.scopes());
-        let public = keys::generate(&self.config, &entry, &user_id, &key)?;
+        let public = keys::generate(&self.config, (&entry.account, &entry.home), &user_id, &key)?;
         self.fingerprint = Some(keys::add(&self.config, self.name(), entry.account.uid, &public)?);
         Ok(())
     }

@@ -1,8 +1,9 @@
 //! `DeleteUser`: what `CreateUser` made, in the reverse order, after nobody can be him any more.
 
-use super::{Entry, LOCKED, Record, Shadow, entry, etc, guard, managed, remove};
+use super::{Entry, LOCKED, Record, Shadow, entry, etc, guard, managed};
 use crate::account::{act_as, run};
 use crate::change::{Act, Change};
+use crate::store::{at, remove};
 use crate::{Failure, keys};
 use podsec_policy::accounts;
 use podsec_policy::config::Config;
@@ -187,7 +188,7 @@ pub fn everything(config: &Config, name: &AccountName, entry: &Entry) -> Result<
         guard::lift(entry)?;
         remove_home(entry)?;
     } else if is_empty(&entry.home) {
-        std::fs::remove_dir(&entry.home).map_err(crate::change::at(&entry.home))?;
+        std::fs::remove_dir(&entry.home).map_err(at(&entry.home))?;
     }
     keys::forget(config, name)?;
     remove(&Record::path(config, name))?;

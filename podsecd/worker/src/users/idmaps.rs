@@ -2,10 +2,11 @@
 //! alone. By control(8) where the distribution has it (ALT), else by group and mode. Without them a user has containers
 //! of a single uid only.
 
-use super::{etc, read_json, remove, write_json};
+use super::etc;
 use crate::Failure;
 use crate::account::run;
-use crate::change::{Act, Change, at};
+use crate::change::{Act, Change};
+use crate::store::{at, read_json, remove, write_json};
 use podsec_policy::accounts;
 use podsec_policy::config::Config;
 use podsec_policy::reason::Reason;

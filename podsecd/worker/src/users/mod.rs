@@ -18,7 +18,7 @@ pub use idmaps::{IdMaps, show as show_idmaps};
 pub use lock::{Lock, set_password};
 pub use verify::verify;
 
-use crate::change::at;
+use crate::store::{at, read_json, write_json};
 use crate::{Failure, Report, keys, member};
 use podsec_policy::accounts;
 use podsec_policy::config::Config;
@@ -27,14 +27,12 @@ use podsec_policy::peer::Role;
 use podsec_policy::reason::Reason;
 use podsec_policy::user::{Category, FullName};
 use podsec_sys::credentials::Account;
-use podsec_sys::file::{self, FileError};
-use podsec_sys::nix::unistd::{Uid, User as NssUser};
+use podsec_sys::nix::unistd::User as NssUser;
 use podsec_wire::Channel;
 use podsec_wire::messages::{Job, Reply, Step, User, UserState};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What podsec remembers of a user that it made: root's file, one each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,45 +73,6 @@ impl Record {
 
 fn directory(config: &Config) -> PathBuf {
     config.audit.state.join("users")
-}
-
-/// A file of podsec's own, `None` where there is none.
-///
-/// # Errors
-/// when it cannot be read, or is not what podsec wrote
-pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, Failure> {
-    const LONGEST: usize = 16 << 20;
-    match file::read_small(path, 0, LONGEST) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| at(path)(error.into())),
-        Err(FileError::Absent) => Ok(None),
-        Err(FileError::Unfit(why)) => Err(at(path)(std::io::Error::other(why))),
-        Err(FileError::Io(error)) => Err(at(path)(error)),
-    }
-}
-
-/// Replaces it as a whole.
-///
-/// # Errors
-/// write(2), rename(2)
-pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Failure> {
-    let bytes = serde_json::to_vec_pretty(value).map_err(|error| Failure::new(Reason::Bug, error))?;
-    file::replace(path, &bytes, 0o600).map_err(at(path))
-}
-
-/// Removes it if it is there.
-///
-/// # Errors
-/// unlink(2)
-pub fn remove(path: &Path) -> Result<(), Failure> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(at(path)(error)),
-        _ => Ok(()),
-    }
-}
-
-/// Seconds since 1970.
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// One of the account files, whole.
@@ -215,7 +174,7 @@ pub fn managed(config: &Config, name: &AccountName) -> Result<(Record, Entry), F
 /// # Errors
 /// `NotOwner`
 pub fn self_or_administrator(job: &Job, name: &AccountName) -> Result<(), Failure> {
-    let himself = own_name(job.uid).is_some_and(|own| own == *name);
+    let himself = member::own_name(job.uid).is_some_and(|own| own == *name);
     if himself || member::holds(job.uid, Role::Administrator, &job.config.accounts) {
         return Ok(());
     }
@@ -223,11 +182,6 @@ pub fn self_or_administrator(job: &Job, name: &AccountName) -> Result<(), Failur
         Reason::NotOwner,
         format!("{name} is somebody else; an Administrator may ask about him"),
     ))
-}
-
-/// The caller's own name.
-pub fn own_name(uid: u32) -> Option<AccountName> {
-    NssUser::from_uid(Uid::from_raw(uid)).ok()?.and_then(|user| AccountName::new(user.name).ok())
 }
 
 /// Does the account database know this name, from wherever?
@@ -245,7 +199,7 @@ pub fn list(
     report.step(Step::Read);
     let config = &job.config;
     let administrator = member::holds(job.uid, Role::Administrator, &config.accounts);
-    let own = own_name(job.uid);
+    let own = member::own_name(job.uid);
     let mut records: Vec<Record> = Vec::new();
     match (name, &own) {
         (Some(name), _) => {
