@@ -1143,6 +1143,10 @@ fn files_with(needle: &[u8]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     while let Some(path) = trees.pop() {
         let Ok(meta) = path.symlink_metadata() else { continue };
+        // This source itself, wherever it is checked out.
+        if path == host::top() {
+            continue;
+        }
         if meta.is_dir() {
             trees.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
         } else if meta.is_file() && hits(&fs::read(&path).unwrap_or_default(), needle) > 0 {
