@@ -206,6 +206,7 @@ pub struct PortChange {
 
 /// Make users of images and of the cluster, and look after them
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum User {
     /// Make users, or complete those that lack something
     ///
@@ -337,6 +338,7 @@ pub struct DeleteUsers {
 
 /// Make, publish and withdraw the keys that images are signed with
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Key {
     /// Make your signing key and publish it
     ///
