@@ -118,17 +118,14 @@ impl<'a> Changes<'a> {
             if note.version != VERSION {
                 return Err(left(&path, format!("version {}", note.version)));
             }
-            let (id, uid) = (note.id.clone(), note.uid);
-            let recovered = |completed| {
-                let target = podsec_policy::audit::escape(&note.operation.target());
-                Recovered { id: id.clone(), method: note.operation.method(), target, uid, completed }
-            };
-            let config = Box::new(self.config.clone());
-            let job = Job { id: id.clone(), uid, operation: note.operation.clone(), config };
+            let Note { id, uid, operation, .. } = note;
+            let (method, target) = (operation.method(), podsec_policy::audit::escape(&operation.target()));
+            let job = Job { id, uid, operation, config: Box::new(self.config.clone()) };
             let completed = crate::recover(self, &job, report)?;
             point("journal-end")?;
-            std::fs::remove_file(&path).map_err(at(&path))?;
-            let _ = report.gate.send(&FromWorker::Recovered(Box::new(recovered(completed))), &[]);
+            remove(&path)?;
+            let recovered = Recovered { id: job.id, method, target, uid, completed };
+            let _ = report.gate.send(&FromWorker::Recovered(Box::new(recovered)), &[]);
         }
         Ok(())
     }

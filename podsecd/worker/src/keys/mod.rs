@@ -95,12 +95,6 @@ fn published(creator: &AccountName) -> PathBuf {
     Path::new(PUBLISHED).join(format!("{creator}.pgp"))
 }
 
-/// Those of the creator of that uid.
-fn stored(config: &Config, creator: &AccountName, uid: u32) -> Result<Stored, Failure> {
-    let stored: Option<Stored> = read_json(&path(config, creator))?;
-    Ok(stored.filter(|stored| stored.uid == uid).unwrap_or(Stored { uid, keys: Vec::new() }))
-}
-
 /// How many of a creator's keys are good now.
 ///
 /// # Errors
@@ -125,67 +119,106 @@ pub fn forget(config: &Config, creator: &AccountName) -> Result<(), Failure> {
     remove(&path(config, creator))
 }
 
-/// The key that was made with a creator who has none that is good. Those that he had stay what they are.
-///
-/// # Errors
-/// `BadKey` for one that was revoked; write(2)
-pub fn add(config: &Config, creator: &AccountName, uid: u32, key: &Judged) -> Result<Fingerprint, Failure> {
-    let (config, creator, key) = (config.clone(), creator.clone(), key.clone());
-    let mut publish = Publish { config, creator, uid, rotate: false, key };
-    publish.record_run()?;
-    Ok(publish.fingerprint())
-}
-
-/// The file for verifiers: all that are not revoked. Those that have expired stay in it, since verifiers judge that by the
-/// time of the signature.
-fn publish(creator: &AccountName, stored: &Stored) -> Result<(), Failure> {
-    let path = published(creator);
-    let bytes = wanted(stored);
-    if bytes.is_empty() {
-        return remove(&path);
-    }
-    let directory = Path::new(PUBLISHED);
-    process::make_root_owned(directory, 0o755).map_err(at(directory))?;
-    for directory in [Path::new("/var/sigstore"), directory] {
-        use std::os::unix::fs::PermissionsExt as _;
-        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).map_err(at(directory))?;
-    }
-    file::replace(&path, &bytes, 0o644).map_err(at(&path))
-}
-
 fn wanted(stored: &Stored) -> Vec<u8> {
     let keys = stored.keys.iter().filter(|key| key.state != KeyState::Revoked);
     keys.filter_map(|key| unhex_bytes(&key.key)).flatten().collect()
 }
 
-/// Whose keys this is about: the caller's, or, where an Administrator says so, somebody else's.
-fn creator(job: &Job, named: Option<&AccountName>) -> Result<(AccountName, u32), Failure> {
-    let nobody = || Failure::new(Reason::UnmanagedUser, "you have no account of a plain name on this host");
-    let own = member::own_name(job.uid);
-    let accounts = &job.config.accounts;
-    let Some(named) = named.filter(|&named| own.as_ref() != Some(named)) else {
-        if !member::holds(job.uid, Role::ImageCreator, accounts) {
-            let text = "you are no image creator yourself; name the one whose key it is: --creator NAME";
+/// Whose keys something is about.
+#[derive(Debug)]
+pub struct Creator {
+    config: Config,
+    name: AccountName,
+    uid: u32,
+}
+
+impl Creator {
+    /// He, whoever asks.
+    pub fn new(config: &Config, name: &AccountName, uid: u32) -> Self {
+        Self { config: config.clone(), name: name.clone(), uid }
+    }
+
+    /// The caller, or, where an Administrator says so, somebody else.
+    fn asked(job: &Job, named: Option<&AccountName>) -> Result<Self, Failure> {
+        let nobody =
+            || Failure::new(Reason::UnmanagedUser, "you have no account of a plain name on this host");
+        let own = member::own_name(job.uid);
+        let accounts = &job.config.accounts;
+        let Some(named) = named.filter(|&named| own.as_ref() != Some(named)) else {
+            if !member::holds(job.uid, Role::ImageCreator, accounts) {
+                let text = "you are no image creator yourself; name the one whose key it is: --creator NAME";
+                return Err(Failure::new(Reason::NotOwner, text));
+            }
+            return own.map(|own| Self::new(&job.config, &own, job.uid)).ok_or_else(nobody);
+        };
+        if !member::holds(job.uid, Role::Administrator, accounts) {
+            let text = format!("{named} is somebody else; only an Administrator may do that for him");
             return Err(Failure::new(Reason::NotOwner, text));
         }
-        return own.map(|own| (own, job.uid)).ok_or_else(nobody);
-    };
-    if !member::holds(job.uid, Role::Administrator, accounts) {
-        let text = format!("{named} is somebody else; only an Administrator may do that for him");
-        return Err(Failure::new(Reason::NotOwner, text));
+        let user = User::from_name(named.as_str()).ok().flatten();
+        let user = user.filter(|user| member::holds(user.uid.as_raw(), Role::ImageCreator, accounts));
+        let none =
+            || Failure::new(Reason::UnmanagedUser, format!("{named} is no image creator on this host"));
+        user.map(|user| Self::new(&job.config, named, user.uid.as_raw())).ok_or_else(none)
     }
-    let user = User::from_name(named.as_str()).ok().flatten();
-    let user = user.filter(|user| member::holds(user.uid.as_raw(), Role::ImageCreator, accounts));
-    let none = || Failure::new(Reason::UnmanagedUser, format!("{named} is no image creator on this host"));
-    user.map(|user| (named.clone(), user.uid.as_raw())).ok_or_else(none)
+
+    /// His keys; not those of somebody else who had the name.
+    fn stored(&self) -> Result<Stored, Failure> {
+        let stored: Option<Stored> = read_json(&path(&self.config, &self.name))?;
+        let his = stored.filter(|stored| stored.uid == self.uid);
+        Ok(his.unwrap_or(Stored { uid: self.uid, keys: Vec::new() }))
+    }
+
+    fn store(&self, stored: &Stored) -> Result<(), Failure> {
+        write_json(&path(&self.config, &self.name), stored)
+    }
+
+    /// The key that was made with him, who has none that is good. Those that he had stay what they are.
+    ///
+    /// # Errors
+    /// `BadKey` for one that was revoked; write(2)
+    pub fn add(self, key: Judged) -> Result<Fingerprint, Failure> {
+        let mut publish = Publish { creator: self, rotate: false, key };
+        publish.record_run()?;
+        Ok(publish.fingerprint())
+    }
+
+    /// Is the verifiers' file as the records have it?
+    ///
+    /// # Errors
+    /// when one of both cannot be read
+    pub fn publish_todo(&self) -> Result<Option<String>, Failure> {
+        let path = published(&self.name);
+        let there = std::fs::read(&path).unwrap_or_default();
+        Ok((there != wanted(&self.stored()?)).then(|| format!("write {}", path.display())))
+    }
+
+    /// The file for verifiers: all that are not revoked. Those that have expired stay in it, since verifiers judge that by
+    /// the time of the signature.
+    ///
+    /// # Errors
+    /// write(2)
+    pub fn publish_run(&self) -> Result<(), Failure> {
+        let path = published(&self.name);
+        let bytes = wanted(&self.stored()?);
+        if bytes.is_empty() {
+            return remove(&path);
+        }
+        let directory = Path::new(PUBLISHED);
+        process::make_root_owned(directory, 0o755).map_err(at(directory))?;
+        for directory in [Path::new("/var/sigstore"), directory] {
+            use std::os::unix::fs::PermissionsExt as _;
+            std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))
+                .map_err(at(directory))?;
+        }
+        file::replace(&path, &bytes, 0o644).map_err(at(&path))
+    }
 }
 
 /// A key to be published: the first, the same again, or a new one beside the old.
 #[derive(Debug)]
 pub struct Publish {
-    config: Config,
-    creator: AccountName,
-    uid: u32,
+    creator: Creator,
     rotate: bool,
     key: Judged,
 }
@@ -196,10 +229,10 @@ impl Publish {
     /// # Errors
     /// `NotOwner`, `BadKey`
     pub fn new(job: &Job, new: &NewPublicKey, rotate: bool, report: &mut Report) -> Result<Self, Failure> {
-        let (creator, uid) = creator(job, new.creator.as_ref())?;
+        let creator = Creator::asked(job, new.creator.as_ref())?;
         report.waiting(Step::Key);
         let key = judge(&job.config, new.key.bytes())?;
-        Ok(Self { config: (*job.config).clone(), creator, uid, rotate, key })
+        Ok(Self { creator, rotate, key })
     }
 
     /// Of the key.
@@ -209,8 +242,8 @@ impl Publish {
 
     /// What will be there, and in words what changes.
     fn plan(&self) -> Result<(Stored, Option<String>), Failure> {
-        let mut stored = stored(&self.config, &self.creator, self.uid)?;
-        let (creator, fingerprint) = (&self.creator, &self.key.fingerprint);
+        let mut stored = self.creator.stored()?;
+        let (creator, fingerprint) = (&self.creator.name, &self.key.fingerprint);
         if let Some(same) = stored.keys.iter_mut().find(|key| key.fingerprint == *fingerprint) {
             if same.state == KeyState::Revoked {
                 let text = format!("{fingerprint} was revoked, and stays so; make a new key");
@@ -251,26 +284,8 @@ impl Publish {
     }
 
     fn record_run(&mut self) -> Result<(), Failure> {
-        write_json(&path(&self.config, &self.creator), &self.plan()?.0)
+        self.creator.store(&self.plan()?.0)
     }
-}
-
-/// Writes the verifiers' file where it is not as the records have it.
-///
-/// # Errors
-/// when one of both cannot be read
-pub fn publish_todo(config: &Config, creator: &AccountName, uid: u32) -> Result<Option<String>, Failure> {
-    let stored = stored(config, creator, uid)?;
-    let there = std::fs::read(published(creator)).unwrap_or_default();
-    Ok((there != wanted(&stored)).then(|| format!("write {}", published(creator).display())))
-}
-
-/// Does it.
-///
-/// # Errors
-/// write(2)
-pub fn publish_run(config: &Config, creator: &AccountName, uid: u32) -> Result<(), Failure> {
-    publish(creator, &stored(config, creator, uid)?)
 }
 
 impl Change for Publish {
@@ -278,8 +293,8 @@ impl Change for Publish {
         Act { step: Step::Record, todo: Self::record_todo, run: Self::record_run },
         Act {
             step: Step::Publish,
-            todo: |change| publish_todo(&change.config, &change.creator, change.uid),
-            run: |change| publish_run(&change.config, &change.creator, change.uid),
+            todo: |change| change.creator.publish_todo(),
+            run: |change| change.creator.publish_run(),
         },
     ];
 
@@ -294,9 +309,7 @@ impl Change for Publish {
 /// A key to be trusted no more.
 #[derive(Debug)]
 pub struct Revoke {
-    config: Config,
-    creator: AccountName,
-    uid: u32,
+    creator: Creator,
     fingerprint: Fingerprint,
 }
 
@@ -306,29 +319,29 @@ impl Revoke {
     /// # Errors
     /// `NotOwner`, `NoKey`
     pub fn new(job: &Job, revocation: &KeyRevocation) -> Result<Self, Failure> {
-        let (creator, uid) = creator(job, revocation.creator.as_ref())?;
+        let creator = Creator::asked(job, revocation.creator.as_ref())?;
         let fingerprint = revocation.fingerprint.clone();
-        if !stored(&job.config, &creator, uid)?.keys.iter().any(|key| key.fingerprint == fingerprint) {
-            return Err(Failure::new(Reason::NoKey, format!("{creator} has no key {fingerprint}")));
+        if !creator.stored()?.keys.iter().any(|key| key.fingerprint == fingerprint) {
+            return Err(Failure::new(Reason::NoKey, format!("{} has no key {fingerprint}", creator.name)));
         }
-        Ok(Self { config: (*job.config).clone(), creator, uid, fingerprint })
+        Ok(Self { creator, fingerprint })
     }
 
     fn record_todo(&self) -> Result<Option<String>, Failure> {
-        let stored = stored(&self.config, &self.creator, self.uid)?;
+        let stored = self.creator.stored()?;
         let good = stored
             .keys
             .iter()
             .any(|key| key.fingerprint == self.fingerprint && key.state != KeyState::Revoked);
-        Ok(good.then(|| format!("revoke the key {} of {}", self.fingerprint, self.creator)))
+        Ok(good.then(|| format!("revoke the key {} of {}", self.fingerprint, self.creator.name)))
     }
 
     fn record_run(&mut self) -> Result<(), Failure> {
-        let mut stored = stored(&self.config, &self.creator, self.uid)?;
+        let mut stored = self.creator.stored()?;
         for key in stored.keys.iter_mut().filter(|key| key.fingerprint == self.fingerprint) {
             key.state = KeyState::Revoked;
         }
-        write_json(&path(&self.config, &self.creator), &stored)
+        self.creator.store(&stored)
     }
 }
 
@@ -337,8 +350,8 @@ impl Change for Revoke {
         Act { step: Step::Record, todo: Self::record_todo, run: Self::record_run },
         Act {
             step: Step::Publish,
-            todo: |change| publish_todo(&change.config, &change.creator, change.uid),
-            run: |change| publish_run(&change.config, &change.creator, change.uid),
+            todo: |change| change.creator.publish_todo(),
+            run: |change| change.creator.publish_run(),
         },
     ];
 }
@@ -366,7 +379,7 @@ pub fn list(
             }
             creators.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         }
-        (named, false) => creators.push(creator(job, named)?.0),
+        (named, false) => creators.push(Creator::asked(job, named)?.name),
     }
     for creator in creators {
         let stored: Option<Stored> = read_json(&path(&job.config, &creator))?;

@@ -5,6 +5,7 @@ use super::{
 };
 use crate::account::{SOON, act_as, run, tool};
 use crate::change::{Act, Change};
+use crate::keys::Creator;
 use crate::store::{now, read_json};
 use crate::{Failure, keys};
 use podsec_policy::accounts;
@@ -219,10 +220,7 @@ impl Create {
             return wrong("a uid that somebody else has");
         }
         let group = etc("group")?;
-        let lacks = |wanted: &&str| {
-            !accounts::gid(&group, wanted).is_some_and(|gid| found.account.groups.contains(&gid))
-        };
-        if groups(&self.config, &self.new.category).iter().any(lacks) {
+        if groups(&self.config, &self.new.category).iter().any(|wanted| !found.is_in(&group, wanted)) {
             return wrong("other groups");
         }
         if !self.made_here()? {
@@ -421,15 +419,19 @@ impl Create {
 
     // ---- the signing key
 
+    fn creator(&self, entry: &Entry) -> Creator {
+        Creator::new(&self.config, self.name(), entry.account.uid)
+    }
+
     fn publish_todo(&self) -> Result<Option<String>, Failure> {
         match entry(self.name())? {
-            Some(entry) => keys::publish_todo(&self.config, self.name(), entry.account.uid),
+            Some(entry) => self.creator(&entry).publish_todo(),
             None => Ok(None),
         }
     }
 
     fn publish_run(&mut self) -> Result<(), Failure> {
-        keys::publish_run(&self.config, self.name(), self.entry()?.account.uid)
+        self.creator(&self.entry()?).publish_run()
     }
 
     fn key_todo(&self) -> Result<Option<String>, Failure> {
@@ -447,7 +449,7 @@ impl Create {
         let entry = self.entry()?;
         let user_id = key_user_id(self.name(), &self.new.full_name, self.new.category.scopes());
         let public = keys::generate(&self.config, (&entry.account, &entry.home), &user_id, &key)?;
-        self.fingerprint = Some(keys::add(&self.config, self.name(), entry.account.uid, &public)?);
+        self.fingerprint = Some(self.creator(&entry).add(public)?);
         Ok(())
     }
 }

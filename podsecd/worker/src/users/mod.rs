@@ -95,6 +95,13 @@ pub struct Entry {
     pub home: PathBuf,
 }
 
+impl Entry {
+    /// Is he in that group, by the group file as it was read?
+    fn is_in(&self, group: &str, name: &str) -> bool {
+        accounts::gid(group, name).is_some_and(|gid| self.account.groups.contains(&gid))
+    }
+}
+
 /// `None`: no such account in `/etc/passwd`.
 fn entry(name: &AccountName) -> Result<Option<Entry>, Failure> {
     let (passwd, group) = (etc("passwd")?, etc("group")?);

@@ -5,7 +5,6 @@
 use super::{Entry, Shadow, groups, guard, idmaps, managed, subids};
 use crate::account::{LONG, SOON, act_as};
 use crate::{Failure, Report};
-use podsec_policy::accounts;
 use podsec_policy::config::Config;
 use podsec_policy::name::AccountName;
 use podsec_policy::user::Category;
@@ -64,16 +63,12 @@ fn account(
     };
     findings.add("account", Protection::Account, State::Ok, format!("uid {}, {state}", entry.account.uid));
     let group = super::etc("group")?;
-    let lacks = |wanted: &&&str| {
-        !accounts::gid(&group, wanted).is_some_and(|gid| entry.account.groups.contains(&gid))
-    };
     let wanted = groups(config, category);
-    let missing: Vec<_> = wanted.iter().filter(lacks).copied().collect();
+    let missing: Vec<_> = wanted.iter().copied().filter(|wanted| !entry.is_in(&group, wanted)).collect();
     let text = if wanted.is_empty() { "needs none".to_owned() } else { wanted.join(", ") };
     findings.account("groups", missing.is_empty(), &text, format!("is not in {}", missing.join(", ")));
     if *category == Category::ClusterUser {
-        let podman = accounts::gid(&group, &config.accounts.image_users);
-        let holds = !podman.is_some_and(|gid| entry.account.groups.contains(&gid));
+        let holds = !entry.is_in(&group, &config.accounts.image_users);
         let bad = format!("is in {}, and a person of the cluster must not be", config.accounts.image_users);
         findings.account("no-containers", holds, "not an image user", bad);
     }
