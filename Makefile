@@ -26,7 +26,9 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 build: ## compile everything for release into target/dist
-	cargo build --release --locked $(STATIC) $(STATIC_BINS:%=-p %)
+	# The gate by itself: with the others it would be linked with what only they need of the crates that they share.
+	cargo build --release --locked $(STATIC) -p podsecd
+	cargo build --release --locked $(STATIC) $(patsubst %,-p %,$(filter-out podsecd,$(STATIC_BINS)))
 	cargo build --release --locked --target-dir target -p podsecd-worker
 	@mkdir -p target/dist
 	@cp -lf $(STATIC_BINS:%=target/static/$(TRIPLE)/release/%) target/release/podsecd-worker target/dist/

@@ -11,9 +11,13 @@ const FILES: &[&str] = &[
     "podsec/v1/audit.proto",
     "podsec/v1/users.proto",
     "podsec/v1/keys.proto",
+    "podsec/v1/trust.proto",
+    "podsec/v1/signatures.proto",
+    "podsec/v1/services.proto",
 ];
 /// Messages with a secret: what they print is written by hand, in `src/lib.rs`.
-const SECRET: &[&str] = &[".podsec.v1.SetPasswordRequest", ".podsec.v1.SigningKey"];
+const SECRET: &[&str] =
+    &[".podsec.v1.SetPasswordRequest", ".podsec.v1.SigningKey", ".podsec.v1.RegistryCredential"];
 
 #[allow(clippy::disallowed_methods, reason = "cargo alone looks at its build directory")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -2,6 +2,19 @@
 //!
 //! Owns: names, texts and the reading of arguments. Must not: do anything.
 
+mod archive;
+mod image;
+mod trust;
+
+pub use archive::{
+    Architectures, Compression, LoadImages, MaxSize, MirrorImages, OneArchive, Registry, SaveImages, Saving,
+};
+pub use image::{How, Image, PushImage, SignImages};
+pub use trust::{
+    CheckTrust, DeployService, GrantSigner, InitTrust, Reason, RemoveService, RevokeSigner, RollbackTrust,
+    Service, ServiceName, SyncTrust, Trust, bundle_url,
+};
+
 use crate::{spec, time};
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -29,21 +42,21 @@ pub const EXIT_STATUS: &[(&str, &str)] = &[
     ),
     (
         "1",
-        "The answer is bad news: status found something not well, audit verify a broken chain, user verify something broken or open. Or yours was: a question was not answered with yes.",
+        "The answer is bad news: status found something not well, audit verify a broken chain, user verify something broken or open, trust diff a difference, trust check a policy that is not strict or an image that would not run, service status a server that is down, image verify or load an archive that is damaged or hostile. Or yours was: a question was not answered with yes.",
     ),
     ("2", "Wrong usage, or podsecd refused the request as malformed."),
     ("69", "No podsecd to talk to: not running, not reachable, or the socket is not root's."),
     ("70", "podsecd failed; its log says why."),
-    ("74", "Reading, writing or gpg failed on this side."),
+    ("74", "Reading, writing, gpg, skopeo or curl failed on this side."),
     (
         "75",
-        "Not now: too many connections or sessions, no answer in time, or podsecd or the namespace is on its way up or down. Try again.",
+        "Not now: too many connections or sessions, no answer in time, podsecd or the namespace is on its way up or down, or somebody else saves images to the same directory. Try again.",
     ),
     ("76", "podsecd speaks another version."),
-    ("77", "You may not ask for that."),
+    ("77", "You may not ask for that; images are not handled as root."),
     (
         "78",
-        "The host is not in the state for it: the namespace is down, the port is in use, the audit cannot be written, there is no such key.",
+        "The host is not in the state for it: the namespace is down, the port is in use, the audit cannot be written, there is no such key, the archive is there already.",
     ),
     ("127", "The program could not be started inside the namespaces."),
     ("141", "Whoever read the output went away."),
@@ -60,7 +73,11 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
     ("LANG, LANGUAGE, LC_*", "Sent along by enter."),
     (
         "HOME, GNUPGHOME, GPG_TTY, TERM, DISPLAY, WAYLAND_DISPLAY, XAUTHORITY, DBUS_SESSION_BUS_ADDRESS",
-        "Handed to gpg by key generate, publish and rotate, and nothing else is.",
+        "Handed to gpg by key generate, publish and rotate, and nothing else is; to skopeo where it signs.",
+    ),
+    (
+        "HOME, TMPDIR, XDG_*, REGISTRY_AUTH_FILE, DOCKER_CONFIG, CONTAINERS_*, STORAGE_*, SSL_CERT_*, *_PROXY",
+        "Handed to skopeo by image, trust check and service credential.",
     ),
 ];
 
@@ -68,10 +85,14 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
 pub const FILES: &[(&str, &str)] = &[
     (podsec_policy::config::SOCKET_PATH, "Where podsecd listens."),
     (podsec_policy::config::ATTACH_PATH, "Where a session is fetched."),
+    (
+        "~/.config/containers/policy.json, /etc/containers/policy.json",
+        "What trust check reads: the first that is there, as podman and skopeo do.",
+    ),
 ];
 
-/// Asks podsecd: enters the rootless namespaces of this host, publishes their ports, makes users and keys, reads the
-/// audit.
+/// Asks podsecd: enters the rootless namespaces of this host, publishes their ports, makes users and keys, says
+/// whose images run, reads the audit.
 #[derive(Debug, Parser)]
 #[command(name = "podsecctl", version, max_term_width = 100, arg_required_else_help = true)]
 #[command(after_help = "Exit status: `podsecctl --help` has the list.", after_long_help = exit_status())]
@@ -138,6 +159,15 @@ pub enum Command {
     /// key, by which the images are verified.
     #[command(subcommand)]
     Key(Key),
+    /// Say whose signed images run on this host
+    #[command(subcommand)]
+    Trust(Box<Trust>),
+    /// Publish images, sign them, and see what is signed; carry them to where there is no network
+    #[command(subcommand)]
+    Image(Box<Image>),
+    /// Run the registry and the server of signatures on this host
+    #[command(subcommand)]
+    Service(Service),
     /// Read the record of what was asked of podsecd, or check it
     Audit(Audit),
     /// Show whether podsecd, the audit and the namespaces are well

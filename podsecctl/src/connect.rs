@@ -9,6 +9,9 @@ use podsec_proto::client::audit_service_client::AuditServiceClient;
 use podsec_proto::client::identity_service_client::IdentityServiceClient;
 use podsec_proto::client::key_service_client::KeyServiceClient;
 use podsec_proto::client::namespace_service_client::NamespaceServiceClient;
+use podsec_proto::client::service_service_client::ServiceServiceClient;
+use podsec_proto::client::signature_service_client::SignatureServiceClient;
+use podsec_proto::client::trust_service_client::TrustServiceClient;
 use podsec_proto::client::user_service_client::UserServiceClient;
 use podsec_sys::socket::{self, Kind};
 use std::future::Future;
@@ -191,6 +194,24 @@ impl Daemon {
     #[must_use]
     pub fn keys(&self) -> KeyServiceClient<Link> {
         KeyServiceClient::with_origin(self.link.clone(), origin())
+    }
+
+    /// `TrustService`
+    #[must_use]
+    pub fn trust(&self) -> TrustServiceClient<Link> {
+        TrustServiceClient::with_origin(self.link.clone(), origin())
+    }
+
+    /// `SignatureService`
+    #[must_use]
+    pub fn signatures(&self) -> SignatureServiceClient<Link> {
+        SignatureServiceClient::with_origin(self.link.clone(), origin())
+    }
+
+    /// `ServiceService`
+    #[must_use]
+    pub fn services(&self) -> ServiceServiceClient<Link> {
+        ServiceServiceClient::with_origin(self.link.clone(), origin())
     }
 
     /// `AuditService`

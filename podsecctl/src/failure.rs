@@ -100,6 +100,12 @@ pub enum Failure {
     /// A file of the caller's.
     #[error("cannot read {}: {}", .0.display(), .1)]
     File(PathBuf, #[source] io::Error),
+    /// A file of the caller's that was to be made.
+    #[error("cannot write {}: {}", .0.display(), .1)]
+    Write(PathBuf, #[source] io::Error),
+    /// What a program said that does part of the work, such as skopeo.
+    #[error("{0} {1}")]
+    Program(&'static str, String),
     /// What gpg said.
     #[error("gpg {0}")]
     Gpg(String),
@@ -170,6 +176,8 @@ impl Failure {
             Self::NoUser(_) => "no-user",
             Self::Unmanaged(_) => Reason::UnmanagedUser.name(),
             Self::File(..) => "file",
+            Self::Write(..) => "file",
+            Self::Program(name, _) => name,
             Self::Gpg(_) => "gpg",
             Self::Declined => "declined",
             Self::Unpublished { source, .. } => source.reason(),
@@ -194,7 +202,12 @@ impl Failure {
             Self::Known { reason, .. } => of_code(code_of(*reason)),
             Self::Lost => 70,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 128 + 13,
-            Self::Local(..) | Self::Output(_) | Self::File(..) | Self::Gpg(_) => 74,
+            Self::Local(..)
+            | Self::Output(_)
+            | Self::File(..)
+            | Self::Write(..)
+            | Self::Program(..)
+            | Self::Gpg(_) => 74,
             Self::Unmanaged(_) => 78,
             Self::Declined => 1,
             Self::Unpublished { source, .. } => source.exit_status(),

@@ -49,11 +49,19 @@ fn some(from: impl Read, most: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A secret from one of the caller's descriptors. A newline at its end was put there by an editor or echo(1).
+/// A new secret from one of the caller's descriptors, fit to protect something.
 ///
 /// # Errors
 /// [`Failure::Usage`]
 pub fn secret_from(descriptor: u32) -> Result<Password, Failure> {
+    passphrase_from(descriptor).and_then(checked)
+}
+
+/// One that protects something already, however badly. A newline at its end was put there by an editor or echo(1).
+///
+/// # Errors
+/// [`Failure::Usage`]
+pub fn passphrase_from(descriptor: u32) -> Result<Secret, Failure> {
     let unfit = |why: &dyn std::fmt::Display| Failure::Usage(format!("descriptor {descriptor}: {why}"));
     let opened = match descriptor {
         0 => io::stdin().as_fd().try_clone_to_owned().map(File::from),
@@ -71,7 +79,7 @@ pub fn secret_from(descriptor: u32) -> Result<Password, Failure> {
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
     }
-    checked(Secret::new(bytes))
+    Ok(Secret::new(bytes))
 }
 
 fn checked(secret: Secret) -> Result<Password, Failure> {
@@ -226,6 +234,11 @@ mod tests {
             assert!(refused.to_string().starts_with("a password or passphrase has "), "{bytes:?}: {refused}");
         }
         assert!(from_pipe(&[b'x'; LONGEST_INPUT + 7]).is_err());
+        let (reader, mut writer) = pipe().unwrap();
+        writer.write_all(b"short\n").unwrap();
+        drop(writer);
+        let old = passphrase_from(u32::try_from(reader.as_raw_fd()).unwrap()).unwrap();
+        assert_eq!(old.expose(), b"short");
         let absent = secret_from(1_000_000).unwrap_err();
         assert_eq!(absent.to_string(), "descriptor 1000000: it is not open");
         let (_leader, follower) = podsec_sys::terminal::open(24, 80).unwrap();

@@ -11,16 +11,19 @@ pub mod cli;
 mod connect;
 mod enter;
 mod failure;
+mod image;
 mod input;
 mod key;
 mod many;
 mod namespace;
 mod output;
 mod port;
+mod service;
 mod session;
 mod spec;
 mod status;
 mod time;
+mod trust;
 mod user;
 mod users;
 mod whoami;
@@ -91,6 +94,9 @@ fn run(context: &Context, command: Command) -> Result<u8, Failure> {
         Command::Port(command) => port::run(context, command),
         Command::User(command) => user::run(context, *command),
         Command::Key(command) => key::run(context, command),
+        Command::Trust(command) => trust::run(context, *command),
+        Command::Image(command) => image::run(context, *command),
+        Command::Service(command) => service::run(context, command),
         Command::Audit(arguments) => audit::run(context, arguments),
         Command::Status => status::run(context),
         Command::Completion { shell } => completion(context, shell),

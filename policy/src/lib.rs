@@ -2,7 +2,8 @@
 //!
 //! Owns the names and requests that may reach the privileged side ([`operation`]), the caller as a set of facts
 //! ([`peer`]), the one table of who may ask what ([`rules`]), the reasons of every refusal ([`reason`]), the
-//! form of an audit record ([`audit`]) and the daemon's configuration ([`config`]).
+//! form of an audit record ([`audit`]) and the daemon's configuration ([`config`]); with the feature `documents`, the
+//! documents by which images are trusted (`containers`).
 //!
 //! Must not do: open, read, write, look up or wait for anything. Time, uids and files come in as values.
 
@@ -30,6 +31,8 @@ pub(crate) use checked;
 pub mod accounts;
 pub mod audit;
 pub mod config;
+#[cfg(feature = "documents")]
+pub mod containers;
 pub mod denials;
 pub mod enter;
 pub mod name;
@@ -39,6 +42,7 @@ pub mod port;
 pub mod reason;
 pub mod rules;
 pub mod secret;
+pub mod trust;
 pub mod user;
 
 pub use operation::Operation;

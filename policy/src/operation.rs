@@ -5,7 +5,11 @@ use crate::enter::{Enter, Program};
 use crate::name::AccountName;
 use crate::port::PortSpec;
 use crate::secret::Password;
-use crate::user::{Fingerprint, NewUser, PublicKey};
+use crate::trust::{
+    BundleUrl, DeployService, GrantSigner, InitTrust, RemoveService, RevokeSigner, RollbackTrust, Settings,
+    ShowTrust, SubmitSignature, SyncTrust, TrustReason,
+};
+use crate::user::{Fingerprint, NewUser, PublicKey, Scope};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::time::Duration;
@@ -62,6 +66,34 @@ pub enum Operation {
     RevokeKey(KeyRevocation),
     /// Published keys of one creator, or of all.
     ListKeys(Option<AccountName>),
+    /// From now on only signed images run; or other settings.
+    InitTrust(Box<InitTrust>),
+    /// Whose signatures are demanded of what.
+    ShowTrust(ShowTrust),
+    /// All revisions.
+    TrustHistory,
+    /// The contents of an old one again.
+    RollbackTrust(RollbackTrust),
+    /// A creator signs in more scopes.
+    GrantSigner(Box<GrantSigner>),
+    /// Or in fewer.
+    RevokeSigner(Box<RevokeSigner>),
+    /// For other hosts.
+    ExportTrust,
+    /// Another host's.
+    SyncTrust(Box<SyncTrust>),
+    /// A signature of an image, to be kept for verifiers.
+    SubmitSignature(Box<SubmitSignature>),
+    /// What was submitted, by one creator or all.
+    ListSignatures(Option<AccountName>),
+    /// Set up a server.
+    DeployService(DeployService),
+    /// The reverse.
+    RemoveService(RemoveService),
+    /// How the servers are.
+    ServiceStatus,
+    /// A new password for the registry, the caller's own.
+    NewCredential,
 }
 
 /// A user, and what about him.
@@ -132,6 +164,20 @@ pub enum Method {
     RotateKey,
     RevokeKey,
     ListKeys,
+    InitTrust,
+    ShowTrust,
+    TrustHistory,
+    RollbackTrust,
+    GrantSigner,
+    RevokeSigner,
+    ExportTrust,
+    SyncTrust,
+    SubmitSignature,
+    ListSignatures,
+    DeployService,
+    RemoveService,
+    ServiceStatus,
+    NewCredential,
 }
 
 impl Method {
@@ -139,9 +185,15 @@ impl Method {
     #[must_use]
     pub fn deadline(self) -> Option<Duration> {
         match self {
-            Self::AuditQuery | Self::AuditFollow | Self::AuditVerify | Self::ListUsers | Self::ListKeys => {
-                None
-            }
+            Self::AuditQuery
+            | Self::AuditFollow
+            | Self::AuditVerify
+            | Self::ListUsers
+            | Self::ListKeys
+            | Self::ShowTrust
+            | Self::TrustHistory
+            | Self::ExportTrust
+            | Self::ListSignatures => None,
             // One after the other, each with programs that may wait for the locks of others (lckpwdf(3): 15 s).
             Self::CreateUser
             | Self::SetPassword
@@ -152,7 +204,16 @@ impl Method {
             | Self::PublishKey
             | Self::RotateKey
             | Self::RevokeKey
-            | Self::VerifyUser => Some(Duration::from_secs(120)),
+            | Self::VerifyUser
+            | Self::InitTrust
+            | Self::RollbackTrust
+            | Self::GrantSigner
+            | Self::RevokeSigner
+            | Self::SyncTrust
+            | Self::SubmitSignature
+            | Self::DeployService
+            | Self::RemoveService
+            | Self::NewCredential => Some(Duration::from_secs(120)),
             _ => Some(Duration::from_secs(10)),
         }
     }
@@ -185,6 +246,20 @@ impl Operation {
             Self::RotateKey(_) => Method::RotateKey,
             Self::RevokeKey(_) => Method::RevokeKey,
             Self::ListKeys(_) => Method::ListKeys,
+            Self::InitTrust(_) => Method::InitTrust,
+            Self::ShowTrust(_) => Method::ShowTrust,
+            Self::TrustHistory => Method::TrustHistory,
+            Self::RollbackTrust(_) => Method::RollbackTrust,
+            Self::GrantSigner(_) => Method::GrantSigner,
+            Self::RevokeSigner(_) => Method::RevokeSigner,
+            Self::ExportTrust => Method::ExportTrust,
+            Self::SyncTrust(_) => Method::SyncTrust,
+            Self::SubmitSignature(_) => Method::SubmitSignature,
+            Self::ListSignatures(_) => Method::ListSignatures,
+            Self::DeployService(_) => Method::DeployService,
+            Self::RemoveService(_) => Method::RemoveService,
+            Self::ServiceStatus => Method::ServiceStatus,
+            Self::NewCredential => Method::NewCredential,
         }
     }
 
@@ -224,7 +299,8 @@ impl Operation {
             Self::SetPassword(name, _)
             | Self::VerifyUser(name)
             | Self::ListUsers(Some(name))
-            | Self::ListKeys(Some(name)) => name.as_str().into(),
+            | Self::ListKeys(Some(name))
+            | Self::ListSignatures(Some(name)) => name.as_str().into(),
             Self::RestrictIdMaps { restrict, dry_run } => {
                 let what = match restrict {
                     None => "show",
@@ -242,9 +318,55 @@ impl Operation {
                 let creator = revocation.creator.as_ref().map_or("own", AccountName::as_str);
                 format!("{creator}, {}{}", revocation.fingerprint, dry(revocation.dry_run)).into_bytes()
             }
+            Self::InitTrust(init) => {
+                let Settings { registry, signatures, plain_http, address, names } = &init.settings;
+                let http = if *plain_http { " over plain HTTP" } else { "" };
+                let names: String = names.iter().map(|name| format!(" {name}")).collect();
+                let address = address.map(|address| format!(" at {address}")).unwrap_or_default();
+                let (registry, signatures) = (registry.as_str(), signatures.as_str());
+                format!("{registry}, signatures {signatures}{names}{address}{http}{}", changed(&init.reason))
+                    .into_bytes()
+            }
+            Self::ShowTrust(show) => {
+                show.revision.map(|number| number.to_string().into_bytes()).unwrap_or_default()
+            }
+            Self::RollbackTrust(to) => format!("to {}{}", to.revision, changed(&to.reason)).into_bytes(),
+            Self::GrantSigner(grant) => {
+                let shared = if grant.shared { ", shared" } else { "" };
+                format!("{}{}{shared}{}", grant.creator, list(&grant.scopes), changed(&grant.reason))
+                    .into_bytes()
+            }
+            Self::RevokeSigner(revoke) => {
+                let distrust = if revoke.distrust { ", and what he signed" } else { "" };
+                format!("{}{}{distrust}{}", revoke.creator, list(&revoke.scopes), changed(&revoke.reason))
+                    .into_bytes()
+            }
+            Self::SyncTrust(sync) => {
+                let url = sync.url.as_ref().map_or("from a file", BundleUrl::as_str);
+                let by = sync.fingerprint.as_ref().map(|key| format!(", by {key}")).unwrap_or_default();
+                format!("{url}{by}{}", changed(&sync.reason)).into_bytes()
+            }
+            Self::SubmitSignature(submit) => {
+                let hash = crate::audit::hex(&Sha256::digest(submit.signature.bytes()));
+                format!("{}@{}, sha256 {hash}", submit.repository, submit.digest).into_bytes()
+            }
+            Self::DeployService(deploy) => {
+                let address = deploy.address.map(|address| format!(" {address}")).unwrap_or_default();
+                let port = deploy.port.map(|port| format!(" port {port}")).unwrap_or_default();
+                format!("{}{address}{port}{}", deploy.kind.name(), dry(deploy.dry_run)).into_bytes()
+            }
+            Self::RemoveService(remove) => {
+                let data = if remove.remove_data { " and its store" } else { "" };
+                format!("{}{data}{}", remove.kind.name(), dry(remove.dry_run)).into_bytes()
+            }
             Self::AuditQuery(_)
             | Self::AuditFollow(_)
             | Self::AuditVerify
+            | Self::TrustHistory
+            | Self::ExportTrust
+            | Self::ListSignatures(None)
+            | Self::ServiceStatus
+            | Self::NewCredential
             | Self::WhoAmI
             | Self::Health
             | Self::Inspect
@@ -259,4 +381,15 @@ const DRY: &str = " (dry run)";
 
 fn dry(run: bool) -> &'static str {
     if run { DRY } else { "" }
+}
+
+fn list(scopes: &[Scope]) -> String {
+    scopes.iter().map(|scope| format!(" {scope}")).collect()
+}
+
+fn changed(reason: &TrustReason) -> String {
+    let overwrite = if reason.overwrite { ", overwriting" } else { "" };
+    let why = reason.why.as_str();
+    let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+    format!("{overwrite}{}{why}", dry(reason.dry_run))
 }

@@ -172,6 +172,38 @@ reasons! {
     /// The host cannot do it.
     Unsupported = "unsupported", FailedPrecondition, "this host cannot do that";
 
+    // Trust, signatures, servers.
+    /// No revision yet.
+    NoTrust = "no-trust", FailedPrecondition, "no trust is set up on this host; podsecctl trust init";
+    /// A file that follows from the revision is not as podsec wrote it.
+    TrustDrift = "trust-drift", FailedPrecondition, "files of trust were changed by hand; podsecctl trust diff shows how, --overwrite writes them anew";
+    /// Trust comes from another host.
+    TrustFollows = "trust-follows", FailedPrecondition, "this host follows another one's trust; change it there, then podsecctl trust sync";
+    /// Trust is this host's own, and another's was to be followed.
+    OwnTrust = "own-trust", FailedPrecondition, "this host has trust of its own";
+    /// No such revision.
+    NoRevision = "no-revision", NotFound, "there is no such revision; podsecctl trust history";
+    /// A host, endpoint, address or name that is not one.
+    BadHost = "bad-host", InvalidArgument, "not a valid host";
+    /// `/etc/hosts` has a name for another address, or podsec's block in it is damaged.
+    HostsConflict = "hosts-conflict", FailedPrecondition, "/etc/hosts says otherwise";
+    /// Not a signature by a key of the caller's, or not of what he says.
+    BadSignature = "bad-signature", InvalidArgument, "not a signature that podsec keeps";
+    /// In somebody else's repository.
+    OutOfScope = "out-of-scope", FailedPrecondition, "the repository is in none of your scopes; an Administrator grants them: podsecctl trust grant";
+    /// Many signatures for one image.
+    SignatureLimit = "signature-limit", ResourceExhausted, "the image has as many signatures as podsec keeps for one";
+    /// It could not be fetched.
+    Fetch = "fetch", Unavailable, "the bundle could not be fetched";
+    /// Not signed by the pinned key, or not a bundle.
+    BadBundle = "bad-bundle", FailedPrecondition, "the bundle is not by the host that this one follows";
+    /// An older revision than the one that is there.
+    OldBundle = "old-bundle", FailedPrecondition, "the bundle is older than what this host has";
+    /// The servers are not podsec's, or not there.
+    NotDeployed = "not-deployed", FailedPrecondition, "the server is not deployed on this host; podsecctl service deploy";
+    /// A server's own test refused its configuration.
+    ServiceConfig = "service-config", FailedPrecondition, "the server refuses its configuration";
+
     // What broke.
     /// The worker died, or was killed by its deadline.
     HelperLost = "helper-lost", Internal, "the worker of this request was lost; the audit has its last step";

@@ -68,6 +68,13 @@ const ACCOUNTS: By = By::Worker(&[
 ]);
 /// To give a directory to the parser, and to become it.
 const PUBLISH: By = By::Worker(&[Capability::SetUid, Capability::SetGid, Capability::Chown]);
+/// Files of root's in directories of root's take no capability.
+const NOTHING: By = By::Worker(&[]);
+/// To give a server its store, and take that away again. A configuration is tried with sockets in a directory, so not to
+/// bind to a port.
+const SERVICE: By = By::Worker(&[Capability::Chown, Capability::DacOverride]);
+/// About himself alone: what he signs, and by which password he pushes.
+const OWN: Roles = Roles::NONE.with(Role::ImageCreator);
 const CREATOR: Roles = ADMINISTRATOR.with(Role::ImageCreator);
 /// About himself, an Administrator about anyone: the worker looks which.
 const SELF: Roles = CREATOR.with(Role::ImageUser).with(Role::ClusterAdmin);
@@ -105,19 +112,19 @@ pub const RULES: &[Rule] = &[
         method: Method::AuditQuery,
         path: "podsec.v1.AuditService/Query",
         roles: ADMINISTRATOR,
-        by: By::Worker(&[]),
+        by: NOTHING,
     },
     Rule {
         method: Method::AuditFollow,
         path: "podsec.v1.AuditService/Follow",
         roles: ADMINISTRATOR,
-        by: By::Worker(&[]),
+        by: NOTHING,
     },
     Rule {
         method: Method::AuditVerify,
         path: "podsec.v1.AuditService/Verify",
         roles: ADMINISTRATOR,
-        by: By::Worker(&[]),
+        by: NOTHING,
     },
     Rule {
         method: Method::CreateUser,
@@ -125,7 +132,7 @@ pub const RULES: &[Rule] = &[
         roles: ADMINISTRATOR,
         by: ACCOUNTS,
     },
-    Rule { method: Method::ListUsers, path: "podsec.v1.UserService/List", roles: SELF, by: By::Worker(&[]) },
+    Rule { method: Method::ListUsers, path: "podsec.v1.UserService/List", roles: SELF, by: NOTHING },
     Rule {
         method: Method::SetPassword,
         path: "podsec.v1.UserService/SetPassword",
@@ -154,13 +161,87 @@ pub const RULES: &[Rule] = &[
     },
     Rule { method: Method::PublishKey, path: "podsec.v1.KeyService/Publish", roles: CREATOR, by: PUBLISH },
     Rule { method: Method::RotateKey, path: "podsec.v1.KeyService/Rotate", roles: CREATOR, by: PUBLISH },
+    Rule { method: Method::RevokeKey, path: "podsec.v1.KeyService/Revoke", roles: CREATOR, by: NOTHING },
+    Rule { method: Method::ListKeys, path: "podsec.v1.KeyService/List", roles: CREATOR, by: NOTHING },
     Rule {
-        method: Method::RevokeKey,
-        path: "podsec.v1.KeyService/Revoke",
-        roles: CREATOR,
-        by: By::Worker(&[]),
+        method: Method::InitTrust,
+        path: "podsec.v1.TrustService/Init",
+        roles: ADMINISTRATOR,
+        by: NOTHING,
     },
-    Rule { method: Method::ListKeys, path: "podsec.v1.KeyService/List", roles: CREATOR, by: By::Worker(&[]) },
+    Rule { method: Method::ShowTrust, path: "podsec.v1.TrustService/Show", roles: SELF, by: NOTHING },
+    Rule {
+        method: Method::TrustHistory,
+        path: "podsec.v1.TrustService/History",
+        roles: ADMINISTRATOR,
+        by: NOTHING,
+    },
+    Rule {
+        method: Method::RollbackTrust,
+        path: "podsec.v1.TrustService/Rollback",
+        roles: ADMINISTRATOR,
+        by: NOTHING,
+    },
+    Rule {
+        method: Method::GrantSigner,
+        path: "podsec.v1.TrustService/Grant",
+        roles: ADMINISTRATOR,
+        by: NOTHING,
+    },
+    Rule {
+        method: Method::RevokeSigner,
+        path: "podsec.v1.TrustService/Revoke",
+        roles: ADMINISTRATOR,
+        by: NOTHING,
+    },
+    Rule {
+        method: Method::ExportTrust,
+        path: "podsec.v1.TrustService/Export",
+        roles: ADMINISTRATOR,
+        by: NOTHING,
+    },
+    Rule {
+        method: Method::SyncTrust,
+        path: "podsec.v1.TrustService/Sync",
+        roles: ADMINISTRATOR,
+        by: PUBLISH,
+    },
+    Rule {
+        method: Method::SubmitSignature,
+        path: "podsec.v1.SignatureService/Submit",
+        roles: OWN,
+        by: PUBLISH,
+    },
+    Rule {
+        method: Method::ListSignatures,
+        path: "podsec.v1.SignatureService/List",
+        roles: CREATOR,
+        by: NOTHING,
+    },
+    Rule {
+        method: Method::DeployService,
+        path: "podsec.v1.ServiceService/Deploy",
+        roles: ADMINISTRATOR,
+        by: SERVICE,
+    },
+    Rule {
+        method: Method::RemoveService,
+        path: "podsec.v1.ServiceService/Remove",
+        roles: ADMINISTRATOR,
+        by: SERVICE,
+    },
+    Rule {
+        method: Method::ServiceStatus,
+        path: "podsec.v1.ServiceService/Status",
+        roles: ADMINISTRATOR,
+        by: NOTHING,
+    },
+    Rule {
+        method: Method::NewCredential,
+        path: "podsec.v1.ServiceService/NewCredential",
+        roles: OWN,
+        by: NOTHING,
+    },
 ];
 
 /// The row of a method; `None` denies.

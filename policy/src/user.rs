@@ -302,6 +302,13 @@ fn is_path_component(part: &str) -> bool {
 
 crate::checked!(Scope(String), ScopeError);
 
+/// In the order of the text.
+impl std::borrow::Borrow<str> for Scope {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -382,10 +389,13 @@ crate::checked!(PublicKey(Vec<u8>), PublicKeyError);
 
 /// Why a text is no fingerprint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a fingerprint has 40 hexadecimal digits; short key ids can be made to collide")]
+#[error(
+    "a fingerprint has 40 hexadecimal digits, or 64 for a sigstore key; short key ids can be made to collide"
+)]
 pub struct FingerprintError;
 
-/// The fingerprint of an OpenPGP key of version 4 (RFC 9580 §5.5.4.2): 40 hexadecimal digits, upper case.
+/// The fingerprint of an OpenPGP key of version 4 (RFC 9580 §5.5.4.2), 40 hexadecimal digits, or of sigstore's public key,
+/// SHA-256 of its DER, 64 of them; upper case.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Fingerprint(String);
@@ -394,7 +404,7 @@ impl Fingerprint {
     /// # Errors
     /// [`FingerprintError`]
     pub fn new(text: &str) -> Result<Self, FingerprintError> {
-        if text.len() != 40 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if !matches!(text.len(), 40 | 64) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(FingerprintError);
         }
         Ok(Self(text.to_ascii_uppercase()))
@@ -536,8 +546,15 @@ mod tests {
     #[test]
     fn fingerprints_are_whole() {
         let digits = "0123456789abcdefABCD0123456789abcdefABCD";
-        assert_eq!(Fingerprint::new(digits).unwrap().as_str(), digits.to_uppercase());
-        for bad in ["", "DEADBEEF", &digits[..39], &format!("{digits}0"), &digits.replace('a', "g")] {
+        let longer = format!("{digits}{}", &digits[..24]);
+        for good in [digits, &longer] {
+            assert_eq!(Fingerprint::new(good).unwrap().as_str(), good.to_uppercase());
+        }
+        let wrong = [&longer[..63], &format!("{longer}0"), &longer.replace('a', "g")];
+        for bad in ["", "DEADBEEF", &digits[..39], &format!("{digits}0"), &digits.replace('a', "g")]
+            .into_iter()
+            .chain(wrong)
+        {
             assert!(Fingerprint::new(bad).is_err(), "{bad:?}");
         }
     }

@@ -25,6 +25,12 @@ impl std::fmt::Debug for v1::SigningKey {
     }
 }
 
+impl std::fmt::Debug for v1::RegistryCredential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RegistryCredential").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 /// Clients of package `podsec.v1`.
 #[cfg(feature = "client")]
 pub mod client {

@@ -1,7 +1,7 @@
 //! Parts of a benchmark that run as somebody else: this program again, after it has become that user once. Each reads
 //! lines and answers each with a line; it ends with its input.
 
-use crate::{crowd, fair, rpc};
+use crate::{crowd, fair, rpc, trust};
 use podsec_tests::people;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -26,6 +26,7 @@ pub fn main(kind: &str, arguments: &[String]) {
         "flood" => fair::flood(),
         "stall" => fair::stall(),
         "garbage" => fair::garbage(),
+        "submit" => trust::submitter(),
         other => panic!("no helper {other}"),
     }
 }

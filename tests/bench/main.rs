@@ -14,6 +14,7 @@ mod memory;
 mod random;
 mod rpc;
 mod stream;
+mod trust;
 mod users;
 
 use clap::Parser;
@@ -54,6 +55,7 @@ const BENCHES: &[Bench] = &[
     Bench { name: "memory", rounds: 1000, run: memory::run },
     Bench { name: "fair", rounds: 200, run: fair::run },
     Bench { name: "users", rounds: 100, run: users::run },
+    Bench { name: "trust", rounds: 100, run: trust::run },
 ];
 
 /// On the systemd host, which has ways in that need systemd.

@@ -7,17 +7,22 @@
 
 mod attacks;
 mod crash;
+mod documents;
 mod faults;
 mod foreign;
 mod identity;
+mod images;
 mod keys;
 mod load;
 mod ports;
 mod protocol;
 mod records;
 mod scenarios;
+mod services;
 mod session;
+mod signatures;
 mod storms;
+mod trust;
 mod users;
 
 use libtest_mimic::{Arguments, Trial};
@@ -30,7 +35,9 @@ use std::process::ExitCode;
 type Test = (&'static str, fn(&mut Oracle));
 
 fn main() -> ExitCode {
-    if let Some(code) = role::play(&[protocol::ROLES, storms::ROLES, keys::ROLES].concat()) {
+    if let Some(code) =
+        role::play(&[protocol::ROLES, storms::ROLES, keys::ROLES, services::ROLES, trust::ROLES].concat())
+    {
         return code;
     }
     if let Some(code) = host::enter() {
@@ -42,18 +49,23 @@ fn main() -> ExitCode {
         scenarios::TESTS,
         attacks::TESTS,
         crash::TESTS,
+        documents::TESTS,
         faults::TESTS,
         foreign::TESTS,
         identity::CALLERS,
         identity::NAMESPACES,
+        images::TESTS,
         keys::TESTS,
         load::TESTS,
         ports::TESTS,
         protocol::TESTS,
         records::TESTS,
+        services::TESTS,
+        signatures::TESTS,
         storms::TESTS,
         users::TESTS,
         &session::tests(),
+        &trust::tests(),
     ]
     .concat();
     let trials = tests.into_iter().map(|(name, test)| {

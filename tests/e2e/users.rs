@@ -312,7 +312,11 @@ fn each_category(oracle: &mut Oracle) {
         }
         match category {
             "cluster-user" => assert_eq!(mode(home.join(".kube")), (number, 0o700)),
-            "image-user" => assert_eq!(mode(home.join(".config/containers/policy.json")), (0, 0o644)),
+            "image-user" => {
+                let policy = home.join(".config/containers/policy.json");
+                assert_eq!(fs::read_link(&policy).unwrap(), Path::new("/etc/podsec/user-policy.json"));
+                assert_eq!(mode(policy.canonicalize().unwrap()), (0, 0o644));
+            }
             _ => assert_eq!(mode(home.join(".config/containers/policy.json")), (number, 0o644)),
         }
         // Nobody can log in yet: what is there is no hash of anything.
@@ -583,11 +587,13 @@ fn what_is_missing_is_made_again(_: &mut Oracle) {
     // The guard, by another hand or by his own.
     let policy = "/home/zoe/.config/containers/policy.json";
     for script in [
-        "chattr -i /home/zoe/.config/containers/policy.json; echo '{}' >/home/zoe/.config/containers/policy.json",
+        "chattr -i /home/zoe/.config/containers; rm /home/zoe/.config/containers/policy.json",
+        "cd /home/zoe/.config/containers; chattr -i .; rm policy.json; echo '{}' >policy.json",
+        "cd /home/zoe/.config/containers; chattr -i .; ln -sf /home/zoe/mine policy.json; chattr +i .",
         "chattr -i /home/zoe/.config",
-        "chattr -R -i /home/zoe/.config; rm -r /home/zoe/.config",
-        "chattr -R -i /home/zoe/.config; mv /home/zoe/.config /home/zoe/away",
-        "chattr -R -i /home/zoe/.config; chown zoe /home/zoe/.config/containers/policy.json",
+        "chattr -i /home/zoe/.config /home/zoe/.config/containers; rm -r /home/zoe/.config",
+        "chattr -i /home/zoe/.config /home/zoe/.config/containers; mv /home/zoe/.config /home/zoe/away",
+        "chattr -i /home/zoe/.config /home/zoe/.config/containers; chown zoe /home/zoe/.config/containers",
     ] {
         assert!(shell(ROOT, script).status.success(), "{script}");
         let found = zoe();
@@ -595,7 +601,7 @@ fn what_is_missing_is_made_again(_: &mut Oracle) {
         assert!(changed(ZOE), "{script}");
         let found = zoe();
         assert_eq!((&*found["policy"], &*found["rename-config"]), ("ok", "ok"), "{script}");
-        assert_eq!(mode(policy), (0, 0o644));
+        assert_eq!(fs::read_link(policy).unwrap(), Path::new("/etc/podsec/user-policy.json"));
     }
     // The home. What is in /etc/skel was his, and is not given again.
     run("chattr -R -i /home/zoe/.config");

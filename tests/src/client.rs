@@ -5,6 +5,9 @@ use podsec_proto::client::audit_service_client::AuditServiceClient;
 use podsec_proto::client::identity_service_client::IdentityServiceClient;
 use podsec_proto::client::key_service_client::KeyServiceClient;
 use podsec_proto::client::namespace_service_client::NamespaceServiceClient;
+use podsec_proto::client::service_service_client::ServiceServiceClient;
+use podsec_proto::client::signature_service_client::SignatureServiceClient;
+use podsec_proto::client::trust_service_client::TrustServiceClient;
 use podsec_proto::client::user_service_client::UserServiceClient;
 use std::future::Future;
 use tonic::transport::{Channel, Endpoint};
@@ -66,6 +69,21 @@ pub async fn users() -> UserServiceClient<Channel> {
 /// Signing keys.
 pub async fn keys() -> KeyServiceClient<Channel> {
     KeyServiceClient::new(connect().await.expect("podsecd"))
+}
+
+/// Trust in images.
+pub async fn trust() -> TrustServiceClient<Channel> {
+    TrustServiceClient::new(connect().await.expect("podsecd"))
+}
+
+/// Signatures of images.
+pub async fn signatures() -> SignatureServiceClient<Channel> {
+    SignatureServiceClient::new(connect().await.expect("podsecd"))
+}
+
+/// The servers behind trust.
+pub async fn services() -> ServiceServiceClient<Channel> {
+    ServiceServiceClient::new(connect().await.expect("podsecd"))
 }
 
 /// `google.rpc.ErrorInfo.reason` of a refusal.

@@ -3,7 +3,7 @@
 //! Must not see a private key: gpg keeps those.
 
 mod armor;
-mod gpg;
+pub mod gpg;
 
 use crate::Context;
 use crate::cli::{GenerateKey, Key as Command, OfferKey, RevokeKey};
@@ -269,17 +269,31 @@ fn export(
         return Err(Failure::Known { reason: Reason::NoKey, detail });
     }
     if context.output.is_json() {
-        let key =
-            |key: &PublishedKey| json!({ "fingerprint": key.fingerprint, "armor": armor::armor(&key.key) });
+        let key = |key: &PublishedKey| json!({ "fingerprint": key.fingerprint, "armor": as_text(std::slice::from_ref(key)) });
         return context.output.object(&json!({ "keys": keys.iter().map(key).collect::<Value>() }));
+    }
+    if armor {
+        return context.output.bytes(as_text(&keys).as_bytes());
     }
     // One after the other is a keyring (RFC 9580 §3.6).
     let keyring: Vec<u8> = keys.into_iter().flat_map(|key| key.key).collect();
-    if armor {
-        context.output.bytes(armor::armor(&keyring).as_bytes())
-    } else {
-        context.output.bytes(&keyring)
+    context.output.bytes(&keyring)
+}
+
+/// sigstore's keys are text already (RFC 7468 §13).
+fn is_pem(key: &PublishedKey) -> bool {
+    key.key.starts_with(b"-----BEGIN ")
+}
+
+/// One block for all keys of OpenPGP, and then those of sigstore.
+fn as_text(keys: &[PublishedKey]) -> String {
+    let (pem, openpgp): (Vec<_>, Vec<_>) = keys.iter().partition(|key| is_pem(key));
+    let keyring: Vec<u8> = openpgp.iter().flat_map(|key| key.key.clone()).collect();
+    let mut text = if keyring.is_empty() { String::new() } else { armor::armor(&keyring) };
+    for key in pem {
+        text.extend(String::from_utf8_lossy(&key.key).lines().map(|line| clean(line) + "\n"));
     }
+    text
 }
 
 #[cfg(test)]
@@ -336,6 +350,20 @@ Carol\\x1b <carol@registry.local>
         assert!(matches!(user_id(&name, &user), Err(Failure::Nonsense(_))));
         user.category = "image-user".into();
         assert_eq!(user_id(&name, &user).unwrap_err().reason(), "other-category");
+    }
+
+    const PEM: &str = "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n";
+
+    #[test]
+    fn a_sigstore_key_is_text_and_stays_it() {
+        let path = std::env::temp_dir().join(format!("podsecctl-pem-{}", std::process::id()));
+        podsec_sys::file::replace(&path, PEM.as_bytes(), 0o600).unwrap();
+        assert_eq!(public_key(Some(&path)).unwrap(), PEM.as_bytes());
+        std::fs::remove_file(&path).unwrap();
+        let sigstore = PublishedKey { key: PEM.into(), ..key(KeyState::Current) };
+        assert_eq!(as_text(std::slice::from_ref(&sigstore)), PEM);
+        let both = as_text(&[sigstore, key(KeyState::Current)]);
+        assert!(both.starts_with("-----BEGIN PGP PUBLIC KEY BLOCK-----\n") && both.ends_with(PEM), "{both}");
     }
 
     #[test]

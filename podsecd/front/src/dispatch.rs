@@ -110,6 +110,20 @@ impl Front {
             Method::RotateKey => self.unary::<v1::RotateKeyRequest>(body).await,
             Method::RevokeKey => self.unary::<v1::RevokeKeyRequest>(body).await,
             Method::ListKeys => self.stream::<v1::ListKeysRequest>(body).await,
+            Method::InitTrust => self.unary::<v1::InitTrustRequest>(body).await,
+            Method::ShowTrust => self.stream::<v1::ShowTrustRequest>(body).await,
+            Method::TrustHistory => self.stream::<v1::TrustHistoryRequest>(body).await,
+            Method::RollbackTrust => self.unary::<v1::RollbackTrustRequest>(body).await,
+            Method::GrantSigner => self.unary::<v1::GrantSignerRequest>(body).await,
+            Method::RevokeSigner => self.unary::<v1::RevokeSignerRequest>(body).await,
+            Method::ExportTrust => self.stream::<v1::ExportTrustRequest>(body).await,
+            Method::SyncTrust => self.unary::<v1::SyncTrustRequest>(body).await,
+            Method::SubmitSignature => self.unary::<v1::SubmitSignatureRequest>(body).await,
+            Method::ListSignatures => self.stream::<v1::ListSignaturesRequest>(body).await,
+            Method::DeployService => self.unary::<v1::DeployServiceRequest>(body).await,
+            Method::RemoveService => self.unary::<v1::RemoveServiceRequest>(body).await,
+            Method::ServiceStatus => self.unary::<v1::ServiceStatusRequest>(body).await,
+            Method::NewCredential => self.unary::<v1::NewCredentialRequest>(body).await,
         })
     }
 

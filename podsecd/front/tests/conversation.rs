@@ -20,6 +20,7 @@ use podsec_policy::name::AccountName;
 use podsec_policy::operation::Method;
 use podsec_policy::peer::{Role, Roles};
 use podsec_policy::rules::RULES;
+use podsec_policy::trust::{Bundle, MOST_SCOPES, SignatureBytes, Why};
 use podsec_policy::user::PublicKey;
 use podsec_policy::user::{Category, Fingerprint, FullName};
 use podsec_policy::{Operation, Reason};
@@ -27,10 +28,15 @@ use podsec_proto::client::audit_service_client::AuditServiceClient;
 use podsec_proto::client::identity_service_client::IdentityServiceClient;
 use podsec_proto::client::key_service_client::KeyServiceClient;
 use podsec_proto::client::namespace_service_client::NamespaceServiceClient;
+use podsec_proto::client::service_service_client::ServiceServiceClient;
+use podsec_proto::client::signature_service_client::SignatureServiceClient;
+use podsec_proto::client::trust_service_client::TrustServiceClient;
 use podsec_proto::client::user_service_client::UserServiceClient;
 use podsec_proto::v1;
 use podsec_wire::Channel;
-use podsec_wire::messages::{Answer, FromFront, Key, KeyState, Reply, ToFront, User, UserState};
+use podsec_wire::messages::{
+    Answer, Change, FileState, FromFront, Key, KeyState, Reply, Revision, ToFront, TrustPart, User, UserState,
+};
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 use tonic::{Code, Status};
@@ -431,6 +437,183 @@ async fn each_method_of_users_and_keys_is_itself() {
         assert_eq!(reason(status), "request-limit");
         assert_eq!(status.get_details_error_info().unwrap().metadata["method"], rule.method.name());
     }
+    gate.join().unwrap();
+}
+
+/// As for users: Grant is not Revoke, and Deploy is not Remove.
+#[tokio::test]
+async fn each_method_of_trust_and_its_servers_is_itself() {
+    let services = ["TrustService", "SignatureService", "ServiceService"];
+    let rows =
+        move || RULES.iter().filter(move |rule| services.iter().any(|service| rule.path.contains(service)));
+    let stage = start(limits(), false);
+    let gate = gate(stage.gate, move |gate| {
+        for rule in rows() {
+            let (id, operation) = request(gate);
+            assert_eq!(operation.method(), rule.method);
+            gate.send(&ToFront::Refused { id, reason: Reason::RequestLimit }, &[]).unwrap();
+        }
+    });
+    let channel = client(stage.caller).await;
+    let mut trust = TrustServiceClient::new(channel.clone());
+    let (mut signatures, mut servers) =
+        (SignatureServiceClient::new(channel.clone()), ServiceServiceClient::new(channel));
+    let (creator, registry) = ("carol".to_owned(), "registry.local".to_owned());
+    let init = v1::InitTrustRequest {
+        registry: registry.clone(),
+        signatures: "sigstore.local".into(),
+        ..v1::InitTrustRequest::default()
+    };
+    let rollback = v1::RollbackTrustRequest { revision: 1, reason: None };
+    let grant = v1::GrantSignerRequest {
+        creator: creator.clone(),
+        scopes: vec![registry.clone()],
+        kind: 1,
+        ..v1::GrantSignerRequest::default()
+    };
+    let revoke = v1::RevokeSignerRequest { creator, ..v1::RevokeSignerRequest::default() };
+    let sync = v1::SyncTrustRequest { bundle: vec![1], ..v1::SyncTrustRequest::default() };
+    let submit = v1::SubmitSignatureRequest {
+        repository: format!("{registry}/team/app"),
+        digest: format!("sha256:{}", "0a".repeat(32)),
+        signature: vec![1],
+    };
+    let deploy = v1::DeployServiceRequest { kind: 1, ..v1::DeployServiceRequest::default() };
+    let remove = v1::RemoveServiceRequest { kind: 1, ..v1::RemoveServiceRequest::default() };
+    // in the order of the table
+    let refused = [
+        trust.init(init).await.unwrap_err(),
+        trust.show(v1::ShowTrustRequest::default()).await.unwrap_err(),
+        trust.history(v1::TrustHistoryRequest {}).await.unwrap_err(),
+        trust.rollback(rollback).await.unwrap_err(),
+        trust.grant(grant).await.unwrap_err(),
+        trust.revoke(revoke).await.unwrap_err(),
+        trust.export(v1::ExportTrustRequest {}).await.unwrap_err(),
+        trust.sync(sync).await.unwrap_err(),
+        signatures.submit(submit).await.unwrap_err(),
+        signatures.list(v1::ListSignaturesRequest::default()).await.unwrap_err(),
+        servers.deploy(deploy).await.unwrap_err(),
+        servers.remove(remove).await.unwrap_err(),
+        servers.status(v1::ServiceStatusRequest {}).await.unwrap_err(),
+        servers.new_credential(v1::NewCredentialRequest {}).await.unwrap_err(),
+    ];
+    assert_eq!(refused.len(), rows().count());
+    for (status, rule) in refused.iter().zip(rows()) {
+        assert_eq!(reason(status), "request-limit");
+        assert_eq!(status.get_details_error_info().unwrap().metadata["method"], rule.method.name());
+    }
+    gate.join().unwrap();
+}
+
+/// As long as everything in them may be: they fit a message and a packet, and so do a step each for what they ask.
+#[tokio::test]
+async fn the_longest_requests_about_trust_arrive() {
+    let path = "x".repeat(247);
+    let scopes: Vec<_> = (100..100 + MOST_SCOPES).map(|number| format!("a.b{number}/{path}")).collect();
+    let steps: Vec<_> = scopes.iter().map(|scope| format!("let carol sign in {scope}, by 1 key")).collect();
+    let stage = start(limits(), false);
+    let (wanted, done) = (scopes.clone(), steps.clone());
+    let gate = gate(stage.gate, move |gate| {
+        for _ in 0..3 {
+            let (id, operation) = request(gate);
+            let answer = match operation {
+                Operation::GrantSigner(grant) => {
+                    assert!(grant.scopes.iter().map(|scope| scope.as_str()).eq(wanted.iter()));
+                    Reply::Trust(2, Change { steps: done.clone(), ..Change::default() })
+                }
+                Operation::SubmitSignature(submit) => {
+                    assert_eq!(submit.signature.bytes(), vec![0xff; SignatureBytes::LONGEST]);
+                    Reply::Submitted("x".into(), true)
+                }
+                Operation::SyncTrust(sync) => {
+                    assert_eq!(sync.bundle.bytes(), vec![0xff; Bundle::LONGEST]);
+                    assert_eq!(sync.reason.why.as_str().len(), 800);
+                    Reply::Trust(3, Change::default())
+                }
+                other => panic!("{other:?}"),
+            };
+            reply(&accept(gate, id), &answer);
+        }
+    });
+    let channel = client(stage.caller).await;
+    let (mut trust, mut signatures) =
+        (TrustServiceClient::new(channel.clone()), SignatureServiceClient::new(channel));
+    let because = || Some(v1::TrustReason { why: "\u{10348}".repeat(200), ..v1::TrustReason::default() });
+    let grant =
+        v1::GrantSignerRequest { creator: "c".repeat(32), scopes, kind: 2, shared: true, reason: because() };
+    let answer = trust.grant(grant).await.unwrap().into_inner();
+    assert_eq!((answer.revision, answer.steps), (2, steps));
+    let submit = v1::SubmitSignatureRequest {
+        repository: format!("registry.local/{}", "x".repeat(240)),
+        digest: format!("sha256:{}", "0a".repeat(32)),
+        signature: vec![0xff; SignatureBytes::LONGEST],
+    };
+    assert!(signatures.submit(submit).await.unwrap().into_inner().changed);
+    let sync = v1::SyncTrustRequest {
+        bundle: vec![0xff; Bundle::LONGEST],
+        url: format!("https://sigstore.local/{}", "x".repeat(477)),
+        fingerprint: "0a".repeat(20),
+        reason: because(),
+    };
+    assert_eq!(trust.sync(sync).await.unwrap().into_inner().revision, 3);
+    gate.join().unwrap();
+}
+
+#[tokio::test]
+async fn streams_of_trust() {
+    let stage = start(limits(), false);
+    let gate = gate(stage.gate, |gate| {
+        let head = |revision| {
+            let why = Why::default();
+            let (user, what) = ("alice".into(), "carol signs in a.b".into());
+            Revision { revision, time: 1, uid: 1000, user, why, what, scopes: 1 }
+        };
+        let revision = |number| Reply::TrustPart(Box::new(TrustPart::Revision(head(number))));
+        let file = |contents| {
+            let (path, state) = ("/etc/containers/policy.json".into(), FileState::Same);
+            Reply::TrustPart(Box::new(TrustPart::File { path, state, contents }))
+        };
+        let answers = [
+            vec![revision(7), file(vec![b'a'; 100_000]), file(vec![b'b'; 100_000])],
+            vec![revision(7), revision(6)],
+            vec![Reply::Bytes(vec![0xff; 100_000]), Reply::Bytes(vec![0; 28_000])],
+            Vec::new(),
+        ];
+        for replies in answers {
+            let (id, _) = request(gate);
+            let worker = accept(gate, id);
+            for one in replies {
+                reply(&worker, &one);
+            }
+            reply(&worker, &Reply::End);
+            assert!(hung_up(&worker));
+        }
+    });
+    let channel = client(stage.caller).await;
+    let mut trust = TrustServiceClient::new(channel.clone());
+    let request = v1::ShowTrustRequest { revision: 7, files: true };
+    let mut parts = trust.show(request).await.unwrap().into_inner();
+    let mut part = async || parts.message().await.unwrap().map(|part| part.part.unwrap());
+    assert!(matches!(part().await, Some(v1::trust_part::Part::Revision(head)) if head.revision == 7));
+    for byte in *b"ab" {
+        let Some(v1::trust_part::Part::File(file)) = part().await else { panic!("no file") };
+        assert_eq!(file.contents, vec![byte; 100_000]);
+    }
+    assert_eq!(part().await, None);
+    let mut heads = trust.history(v1::TrustHistoryRequest {}).await.unwrap().into_inner();
+    for number in [7, 6] {
+        assert_eq!(heads.message().await.unwrap().unwrap().revision, number);
+    }
+    assert_eq!(heads.message().await.unwrap(), None);
+    let mut bundle = trust.export(v1::ExportTrustRequest {}).await.unwrap().into_inner();
+    let mut bytes = Vec::new();
+    while let Some(part) = bundle.message().await.unwrap() {
+        bytes.extend(part.data);
+    }
+    assert_eq!(bytes, [vec![0xff; 100_000], vec![0; 28_000]].concat());
+    let request = v1::ListSignaturesRequest { creator: "carol".into() };
+    let mut records = SignatureServiceClient::new(channel).list(request).await.unwrap().into_inner();
+    assert_eq!(records.message().await.unwrap(), None);
     gate.join().unwrap();
 }
 
@@ -871,6 +1054,9 @@ async fn reflection_where_it_is_wanted() {
             "podsec.v1.IdentityService",
             "podsec.v1.KeyService",
             "podsec.v1.NamespaceService",
+            "podsec.v1.ServiceService",
+            "podsec.v1.SignatureService",
+            "podsec.v1.TrustService",
             "podsec.v1.UserService"
         ]
     );

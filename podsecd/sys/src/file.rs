@@ -162,6 +162,22 @@ impl Directory {
         Ok(file)
     }
 
+    /// Makes a symbolic link in it that was not there.
+    ///
+    /// # Errors
+    /// symlinkat(2)
+    pub fn make_link(&self, name: &str, target: &Path) -> io::Result<()> {
+        Ok(nix::unistd::symlinkat(target, &self.0, name)?)
+    }
+
+    /// Where a symbolic link in it leads.
+    ///
+    /// # Errors
+    /// readlinkat(2)
+    pub fn read_link(&self, name: &str) -> io::Result<std::path::PathBuf> {
+        Ok(nix::fcntl::readlinkat(&self.0, name)?.into())
+    }
+
     /// Gives it to somebody.
     ///
     /// # Errors

@@ -516,7 +516,7 @@ pub fn start(program: &Path, arguments: &[String], channel: std::os::fd::Borrowe
 /// pipe2(2), fork(2); `TimedOut`, after killing it; `UnexpectedEof` when it said nothing
 pub fn in_child(within: std::time::Duration, work: impl FnOnce() -> Vec<u8>) -> io::Result<Vec<u8>> {
     use nix::unistd::{ForkResult, fork, pipe2};
-    const LIMIT: u64 = 1 << 20;
+    const LIMIT: u64 = 16 << 20;
     let (read, write) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     // SAFETY: there is no other thread that could hold a lock.
     let child = match unsafe { fork() }? {
@@ -541,7 +541,7 @@ pub fn in_child(within: std::time::Duration, work: impl FnOnce() -> Vec<u8>) -> 
             Err(error) => break Err(error),
             Ok(true) => {}
         }
-        let mut some = [0; 4096];
+        let mut some = [0; 16 * 1024];
         match pipe.read(&mut some) {
             Ok(0) => break Ok(()),
             Ok(count) => said.extend(some.iter().take(count)),

@@ -17,7 +17,9 @@ use podsec_policy::name::AccountName;
 use podsec_policy::operation::Method;
 use podsec_policy::peer::Roles;
 use podsec_policy::port::PortSpec;
-use podsec_policy::user::{Category, Fingerprint, FullName};
+use podsec_policy::secret::Secret;
+use podsec_policy::trust::{Digest, ServiceKind, Settings, SignatureKind, Why};
+use podsec_policy::user::{Category, Fingerprint, FullName, Scope};
 use podsec_policy::{Operation, Reason};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -259,6 +261,30 @@ pub enum Step {
     Processes,
     /// Modes of newuidmap and newgidmap.
     Modes,
+    /// A new revision of trust.
+    Revision,
+    /// containers-registries.d(5), containers-registries.conf(5).
+    Registries,
+    /// `/etc/hosts`.
+    Hosts,
+    /// containers-policy.json(5).
+    Policy,
+    /// Another host's bundle.
+    Fetch,
+    /// Is it by whom it should be?
+    Signature,
+    /// Put it where verifiers find it.
+    Store,
+    /// The certificate of a server.
+    Certificate,
+    /// Its configuration.
+    Configuration,
+    /// The server's own test of that.
+    Test,
+    /// Start or stop it.
+    Unit,
+    /// The password for pushing.
+    Credential,
 }
 
 impl Step {
@@ -291,6 +317,18 @@ impl Step {
             Self::Password => "password",
             Self::Processes => "processes",
             Self::Modes => "modes",
+            Self::Revision => "revision",
+            Self::Registries => "registries",
+            Self::Hosts => "hosts",
+            Self::Policy => "policy",
+            Self::Fetch => "fetch",
+            Self::Signature => "signature",
+            Self::Store => "store",
+            Self::Certificate => "certificate",
+            Self::Configuration => "configuration",
+            Self::Test => "test",
+            Self::Unit => "unit",
+            Self::Credential => "credential",
         }
     }
 }
@@ -330,6 +368,20 @@ pub enum Reply {
     User(Box<User>),
     /// One of a stream.
     Key(Box<Key>),
+    /// A change of trust: the revision after it, and what it was.
+    Trust(u64, Change),
+    /// One of a stream.
+    TrustPart(Box<TrustPart>),
+    /// One of a stream.
+    Bytes(Vec<u8>),
+    /// Where a signature is, below the root of the server; and whether it is new.
+    Submitted(String, bool),
+    /// One of a stream.
+    Signature(Box<SignatureRecord>),
+    /// How the servers are.
+    Services(Vec<ServiceState>),
+    /// Registry, name and password for pushing.
+    Credential(String, AccountName, Secret),
     /// What was found out about a user.
     Findings(Vec<Finding>),
     /// One of a stream.
@@ -427,6 +479,123 @@ pub enum KeyState {
     Previous,
     Revoked,
     Expired,
+}
+
+/// One of what a revision consists of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TrustPart {
+    /// First of all.
+    Revision(Revision),
+    /// Once.
+    Settings {
+        /// Where images and signatures are.
+        settings: Settings,
+        /// URL of the bundle of the host that is followed.
+        follows: Option<String>,
+        /// Of the trust key, where there is one.
+        fingerprint: Option<Fingerprint>,
+    },
+    /// One scope.
+    Scope {
+        /// Which.
+        scope: Scope,
+        /// How images are signed there.
+        kind: SignatureKind,
+        /// By whom, and whether he signs no more.
+        signers: Vec<(AccountName, bool)>,
+    },
+    /// One key.
+    Key {
+        /// Whose.
+        creator: AccountName,
+        /// Which.
+        fingerprint: Fingerprint,
+        /// What for.
+        kind: SignatureKind,
+    },
+    /// One file that follows from it; long ones in several parts.
+    File {
+        /// Where.
+        path: String,
+        /// As podsec wrote it?
+        state: FileState,
+        /// What podsec wrote.
+        contents: Vec<u8>,
+    },
+}
+
+/// Head of a revision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revision {
+    /// From 1.
+    pub revision: u64,
+    /// Seconds since 1970.
+    pub time: u64,
+    /// Who made it.
+    pub uid: u32,
+    /// His name then.
+    pub user: String,
+    /// In his words.
+    pub why: Why,
+    /// What was done: a sentence.
+    pub what: String,
+    /// How many there are.
+    pub scopes: u32,
+}
+
+/// How a file is that podsec writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "as in the interface")]
+pub enum FileState {
+    Same,
+    Changed,
+    Missing,
+}
+
+/// A signature that was submitted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignatureRecord {
+    /// By whom.
+    pub creator: AccountName,
+    /// By which key.
+    pub fingerprint: Fingerprint,
+    /// Of what, as signed.
+    pub reference: String,
+    /// Of what.
+    pub digest: Digest,
+    /// Seconds since 1970.
+    pub time: u64,
+    /// Would this host accept an image by it now?
+    pub trusted: bool,
+}
+
+/// How a server is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceState {
+    /// Which.
+    pub kind: ServiceKind,
+    /// In a word.
+    pub health: ServiceHealth,
+    /// For a person.
+    pub detail: String,
+    /// Its URL.
+    pub address: String,
+    /// Bytes in its store.
+    pub size: u64,
+    /// Of its certificate, seconds since 1970.
+    pub certificate_expires: Option<u64>,
+    /// Of its configuration.
+    pub changed_files: Vec<String>,
+}
+
+/// How a server is, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "as in the interface")]
+pub enum ServiceHealth {
+    NotDeployed,
+    Ok,
+    Down,
+    Foreign,
 }
 
 /// One thing that was looked at, or tried.

@@ -81,7 +81,7 @@ impl<'a> Changes<'a> {
     pub fn begin(config: &'a Config, method: Method, report: &mut Report) -> Result<Self, Failure> {
         report.waiting(Step::Lock);
         let state = &config.audit.state;
-        for name in ["users", "keys", "journal"] {
+        for name in ["users", "keys", "trust", "signatures", "journal"] {
             let path = state.join(name);
             podsec_sys::process::make_root_owned(&path, 0o700).map_err(at(&path))?;
         }

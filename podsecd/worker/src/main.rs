@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod account;
+mod cage;
 mod change;
 mod cluster;
 mod fault;
@@ -19,8 +20,12 @@ mod keys;
 mod log;
 mod member;
 mod ports;
+mod services;
 mod session;
+mod signatures;
+mod signed;
 mod store;
+mod trust;
 mod users;
 
 use change::Changes;
@@ -111,7 +116,15 @@ fn run() -> Result<(), WireError> {
         (Operation::RestrictIdMaps { restrict: None, .. }, None, None) => {
             users::show_idmaps(&job).map(|done| Some(Reply::Change(done)))
         }
-        (_, None, None) => change(&job, report).map(|done| Some(Reply::Change(done))),
+        (Operation::ShowTrust(show), None, None) => trust::show(&job, *show, &front, report).map(Some),
+        (Operation::TrustHistory, None, None) => trust::history(&job, &front, report).map(Some),
+        (Operation::ListSignatures(creator), None, None) => {
+            signatures::list(&job, creator.as_ref(), &front, report).map(Some)
+        }
+        (Operation::ExportTrust, None, None) => Changes::begin(&job.config, method, report)
+            .and_then(|_alone| trust::export(&job, &front, report).map(Some)),
+        (Operation::ServiceStatus, None, None) => services::status(&job, report).map(Some),
+        (_, None, None) => change(&job, report).map(Some),
         (Operation::Enter(_), None, _) => Err(Reason::NoClusterUser.into()),
         _ => Err(Failure::from(Reason::Bug)),
     });
@@ -135,16 +148,20 @@ fn run() -> Result<(), WireError> {
     front.send(&reply, &[])
 }
 
-/// Changes to users and keys, one at a time.
-fn change(job: &Job, report: &mut Report) -> Result<Change, Failure> {
+/// Changes to users, keys, trust and servers, one at a time.
+fn change(job: &Job, report: &mut Report) -> Result<Reply, Failure> {
     // What somebody else's key is takes gpg up to seconds to see: nobody waits for that but he.
     let publish = match &job.operation {
         Operation::PublishKey(new) => Some(keys::Publish::new(job, new, false, report)?),
         Operation::RotateKey(new) => Some(keys::Publish::new(job, new, true, report)?),
         _ => None,
     };
+    let submit = match &job.operation {
+        Operation::SubmitSignature(submit) => Some(signatures::Submit::new(job, submit, report)?),
+        _ => None,
+    };
     let changes = Changes::begin(&job.config, job.operation.method(), report)?;
-    match &job.operation {
+    let done = match &job.operation {
         Operation::SetPassword(name, password) => users::set_password(job, name, password, report),
         Operation::CreateUser(new) => {
             let mut create = users::Create::new(job, (**new).clone());
@@ -173,8 +190,39 @@ fn change(job: &Job, report: &mut Report) -> Result<Change, Failure> {
             let done = changes.carry_out(&mut revoke, job, revocation.dry_run, report)?;
             Ok(Change { fingerprint, ..done })
         }
-        _ => Err(Reason::Bug.into()),
-    }
+        Operation::SubmitSignature(_) => {
+            let mut submit = submit.ok_or(Reason::Bug)?;
+            let done = changes.carry_out(&mut submit, job, false, report)?;
+            return Ok(Reply::Submitted(submit.path()?, !done.steps.is_empty()));
+        }
+        Operation::DeployService(deploy) => {
+            let mut change = services::Deploy::new(job, *deploy)?;
+            changes.carry_out(&mut change, job, deploy.dry_run, report)
+        }
+        Operation::RemoveService(remove) => {
+            let mut change = services::Remove::new(job, *remove)?;
+            changes.carry_out(&mut change, job, remove.dry_run, report)
+        }
+        Operation::NewCredential => {
+            let mut credential = services::credential::NewCredential::new(job)?;
+            changes.carry_out(&mut credential, job, false, report)?;
+            return credential.reply();
+        }
+        operation => {
+            let dry_run = match operation {
+                Operation::InitTrust(init) => init.reason.dry_run,
+                Operation::RollbackTrust(to) => to.reason.dry_run,
+                Operation::GrantSigner(grant) => grant.reason.dry_run,
+                Operation::RevokeSigner(revoke) => revoke.reason.dry_run,
+                Operation::SyncTrust(sync) => sync.reason.dry_run,
+                _ => return Err(Reason::Bug.into()),
+            };
+            let mut revise = trust::Revise::new(job)?;
+            let number = revise.number();
+            return Ok(Reply::Trust(number, changes.carry_out(&mut revise, job, dry_run, report)?));
+        }
+    };
+    done.map(Reply::Change)
 }
 
 /// What a crash left of one of them: completed, or undone.
@@ -198,6 +246,23 @@ fn recover(changes: &Changes<'_>, job: &Job, report: &mut Report) -> Result<bool
         Operation::RevokeKey(revocation) => {
             keys::Revoke::new(job, revocation).and_then(|mut revoke| changes.complete(&mut revoke, report))
         }
+        Operation::SubmitSignature(submit) => signatures::Submit::new(job, submit, report)
+            .and_then(|mut submit| changes.complete(&mut submit, report)),
+        Operation::InitTrust(_)
+        | Operation::RollbackTrust(_)
+        | Operation::GrantSigner(_)
+        | Operation::RevokeSigner(_)
+        | Operation::SyncTrust(_) => {
+            trust::Revise::new(job).and_then(|mut revise| changes.complete(&mut revise, report))
+        }
+        Operation::DeployService(deploy) => {
+            services::Deploy::new(job, *deploy).and_then(|mut deploy| changes.complete(&mut deploy, report))
+        }
+        Operation::RemoveService(remove) => {
+            services::Remove::new(job, *remove).and_then(|mut remove| changes.complete(&mut remove, report))
+        }
+        Operation::NewCredential => services::credential::NewCredential::new(job)
+            .and_then(|mut credential| changes.complete(&mut credential, report)),
         _ => Err(Reason::Bug.into()),
     };
     match result {
@@ -215,7 +280,7 @@ fn recover_all(config: &Config, gate: Channel) -> Result<(), WireError> {
     let mut report = Report { gate, step: Step::Lock };
     // The widest row, since any change may have been left.
     let method = Method::CreateUser;
-    keys::clean_up(config);
+    cage::clean_up(config);
     if let Err(failure) = confine(method).and_then(|()| Changes::begin(config, method, &mut report)) {
         eprintln!("podsecd-worker: what a crash left half done is not completed: {}", failure.detail);
     }

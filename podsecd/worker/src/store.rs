@@ -42,6 +42,20 @@ pub fn remove(path: &Path) -> Result<(), Failure> {
     }
 }
 
+/// A directory that everybody may look into and only root writes, whatever the umask.
+///
+/// # Errors
+/// mkdir(2); where somebody else may write it, or one above it
+pub fn public_directory(path: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let missing: Vec<&Path> = path.ancestors().take_while(|part| !part.exists()).collect();
+    podsec_sys::process::make_root_owned(path, 0o755).map_err(at(path))?;
+    for part in missing {
+        std::fs::set_permissions(part, std::fs::Permissions::from_mode(0o755)).map_err(at(part))?;
+    }
+    Ok(())
+}
+
 /// Seconds since 1970.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())

@@ -301,12 +301,51 @@ fn request(method: &str, reservation: u64) -> Bytes {
             v1::RevokeKeyRequest { creator, fingerprint, dry_run: true }.encode_to_vec()
         }
         "KeyService/List" => v1::ListKeysRequest::default().encode_to_vec(),
+        "TrustService/Init" => {
+            let (registry, signatures) = ("registry.local".into(), "sigstore.local".into());
+            v1::InitTrustRequest { registry, signatures, reason: dry(), ..Default::default() }.encode_to_vec()
+        }
+        "TrustService/Show" => v1::ShowTrustRequest::default().encode_to_vec(),
+        "TrustService/History" => v1::TrustHistoryRequest {}.encode_to_vec(),
+        "TrustService/Rollback" => v1::RollbackTrustRequest { revision: 1, reason: dry() }.encode_to_vec(),
+        "TrustService/Grant" => {
+            let (scopes, kind) = (vec!["registry.local/x".into()], v1::SignatureKind::Gpg.into());
+            v1::GrantSignerRequest { creator: nobody(), scopes, kind, shared: false, reason: dry() }
+                .encode_to_vec()
+        }
+        "TrustService/Revoke" => {
+            v1::RevokeSignerRequest { creator: nobody(), reason: dry(), ..Default::default() }.encode_to_vec()
+        }
+        "TrustService/Export" => v1::ExportTrustRequest {}.encode_to_vec(),
+        "TrustService/Sync" => {
+            v1::SyncTrustRequest { bundle: b"none".to_vec(), reason: dry(), ..Default::default() }
+                .encode_to_vec()
+        }
+        "SignatureService/Submit" => {
+            let (repository, digest) = ("registry.local/x".into(), format!("sha256:{}", "0".repeat(64)));
+            v1::SubmitSignatureRequest { repository, digest, signature: b"none".to_vec() }.encode_to_vec()
+        }
+        "SignatureService/List" => v1::ListSignaturesRequest::default().encode_to_vec(),
+        "ServiceService/Deploy" => {
+            let kind = v1::ServiceKind::Registry.into();
+            v1::DeployServiceRequest { kind, dry_run: true, ..Default::default() }.encode_to_vec()
+        }
+        "ServiceService/Remove" => {
+            let kind = v1::ServiceKind::Registry.into();
+            v1::RemoveServiceRequest { kind, remove_data: false, dry_run: true }.encode_to_vec()
+        }
+        "ServiceService/Status" => v1::ServiceStatusRequest {}.encode_to_vec(),
+        "ServiceService/NewCredential" => v1::NewCredentialRequest {}.encode_to_vec(),
         // list_services
         "grpc.reflection.v1.ServerReflection/ServerReflectionInfo" => vec![0x3a, 0],
         _ if method.contains('.') => vec![],
         _ => panic!("{method}: say here what a valid request is"),
     };
     bytes.into()
+}
+
+fn dry() -> Option<v1::TrustReason> {
+    Some(v1::TrustReason { dry_run: true, ..Default::default() })
 }
 
 fn nobody() -> String {

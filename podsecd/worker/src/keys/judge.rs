@@ -1,27 +1,21 @@
 //! Is it one good public key? gpg says, in a cage; here its listing (doc/DETAILS of GnuPG) is read and held against what
 //! podsec publishes.
 
-use super::cage;
-use crate::Failure;
-use crate::account::{LONG, act_as};
-use podsec_policy::accounts;
+use crate::{Failure, cage};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use podsec_policy::config::Config;
 use podsec_policy::reason::Reason;
+use podsec_policy::trust::SignatureKind;
 use podsec_policy::user::Fingerprint;
-use podsec_sys::credentials::Account;
-use podsec_sys::file::Directory;
 use podsec_sys::program::{ProgramError, Run, find_roots, run_with};
 use serde::{Deserialize, Serialize};
-use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use sha2::{Digest as _, Sha256};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// For all that gpg does with one key, which is a matter of milliseconds: meanwhile all other changes wait.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Of its directories, before the pid.
-const PREFIX: &str = "judge-";
 
 /// A key that may be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +30,10 @@ pub struct Judged {
     pub created: u64,
     /// The same; `None`: never.
     pub expires: Option<u64>,
-    /// As gpg writes it, without other people's signatures.
+    /// As gpg writes it, without other people's signatures; sigstore's as PEM.
     pub key: Vec<u8>,
+    /// What it is for.
+    pub kind: SignatureKind,
 }
 
 /// What gpg says in the cage.
@@ -55,58 +51,56 @@ struct Said {
 /// # Errors
 /// `BadKey` says what is wrong with it
 pub fn judge(config: &Config, bytes: &[u8]) -> Result<Judged, Failure> {
+    if let Some(key) = sigstore(bytes) {
+        return key.map_err(|why| Failure::new(Reason::BadKey, why));
+    }
     let gpg = find_roots("gpg").map_err(|error| Failure::new(Reason::Unsupported, error))?;
-    let (account, directory) = prepare(config)?;
-    let said = act_as(&account, LONG, || {
-        empty(&directory).map_err(|error| error.to_string())?;
-        cage::shut(&directory)?;
-        let said = ask(&gpg, &directory, bytes);
-        let _ = empty(&directory);
-        said
-    });
-    let _ = std::fs::remove_dir(&directory);
-    let said = said
-        .map_err(|failure| Failure::new(Reason::BadKey, format!("not a public key: {}", failure.detail)))?;
+    let said = cage::inside(config, |directory| ask(&gpg, directory, bytes))
+        .map_err(|failure| Failure { detail: format!("not a public key: {}", failure.detail), ..failure })?;
     read(&said.shown, &said.listed, said.key).map_err(|why| Failure::new(Reason::BadKey, why))
 }
 
-/// A directory of the parser's own, for this judge alone.
-fn prepare(config: &Config) -> Result<(Account, PathBuf), Failure> {
-    let passwd =
-        std::fs::read_to_string("/etc/passwd").map_err(|error| Failure::new(Reason::Resources, error))?;
-    let front = accounts::account(&passwd, &config.accounts.front);
-    let none =
-        || Failure::new(Reason::Unsupported, format!("no user {} on this host", config.accounts.front));
-    let front = front.ok_or_else(none)?;
-    let directory = config.socket.path.with_file_name(format!("{PREFIX}{}", std::process::id()));
-    let made = || -> io::Result<()> {
-        std::fs::DirBuilder::new().mode(0o700).create(&directory)?;
-        Directory::open(&directory)?.give(front.uid, front.gid, 0o700)
+/// A public key of sigstore's: ECDSA on P-256, in PEM (RFC 7468 §13). All but the point is always the same (RFC 5480), so
+/// nothing is parsed; `None`: something else. Whether the point is on the curve is for verifiers.
+fn sigstore(bytes: &[u8]) -> Option<Result<Judged, String>> {
+    const HEADER: &str = "-----BEGIN PUBLIC KEY-----";
+    const FOOTER: &str = "-----END PUBLIC KEY-----";
+    // SEQUENCE of the algorithms id-ecPublicKey and prime256v1, and a BIT STRING of an uncompressed point.
+    const PREFIX: [u8; 27] = [
+        0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
+        0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,
+    ];
+    let text = std::str::from_utf8(bytes).ok()?.trim().strip_prefix(HEADER)?;
+    let der = || {
+        let body: String = text.strip_suffix(FOOTER)?.split_ascii_whitespace().collect();
+        let der = STANDARD.decode(&body).ok()?;
+        (der.starts_with(&PREFIX) && der.len() == PREFIX.len() + 64).then_some(der)
     };
-    made().map_err(crate::store::at(&directory))?;
-    Ok((Account { uid: front.uid, gid: front.gid, groups: Vec::new() }, directory))
-}
-
-/// Removes what judges that were killed have left.
-pub fn clean_up(config: &Config) {
-    let Some(parent) = config.socket.path.parent() else { return };
-    let Ok(held) = Directory::open(parent) else { return };
-    for name in held.names().unwrap_or_default() {
-        let pid = name.to_str().ok().and_then(|name| Some((name, name.strip_prefix(PREFIX)?.parse().ok()?)));
-        if let Some((name, pid)) = pid
-            && podsec_sys::process::open(pid).is_err()
-        {
-            let _ = held.remove_tree(name);
-        }
-    }
-}
-
-fn empty(directory: &Path) -> io::Result<()> {
-    let held = Directory::open(directory)?;
-    for name in held.names()? {
-        held.remove_tree(name.to_str().map_err(io::Error::other)?)?;
-    }
-    Ok(())
+    let Some(der) = der() else {
+        return Some(Err("a sigstore key is ECDSA on P-256, as cosign generate-key-pair makes it".into()));
+    };
+    let hash = podsec_policy::audit::hex(&Sha256::digest(&der));
+    let fingerprint = match Fingerprint::new(&hash) {
+        Ok(fingerprint) => fingerprint,
+        Err(error) => return Some(Err(error.to_string())),
+    };
+    // As everybody writes it: nothing of the caller's text stays.
+    let lines: Vec<String> = STANDARD
+        .encode(&der)
+        .as_bytes()
+        .chunks(64)
+        .map(|line| String::from_utf8_lossy(line).into())
+        .collect();
+    let pem = format!("{HEADER}\n{}\n{FOOTER}\n", lines.join("\n"));
+    Some(Ok(Judged {
+        fingerprint,
+        algorithm: "ecdsa-p256".into(),
+        user_id: "sigstore".into(),
+        created: crate::store::now(),
+        expires: None,
+        key: pem.into_bytes(),
+        kind: SignatureKind::Sigstore,
+    }))
 }
 
 fn ask(gpg: &Path, home: &Path, bytes: &[u8]) -> Result<Said, String> {
@@ -197,7 +191,15 @@ fn read(shown: &str, listed: &str, key: Vec<u8>) -> Result<Judged, String> {
     if key.is_empty() || key.len() > podsec_policy::user::PublicKey::LONGEST {
         return Err("nothing of it can be exported".into());
     }
-    Ok(Judged { fingerprint, algorithm, user_id, created: number(5).unwrap_or(0), expires, key })
+    Ok(Judged {
+        fingerprint,
+        algorithm,
+        user_id,
+        created: number(5).unwrap_or(0),
+        expires,
+        key,
+        kind: SignatureKind::Gpg,
+    })
 }
 
 #[cfg(test)]

@@ -4,16 +4,15 @@
 //! published is what gpg wrote of it. Whose it is, is decided by who asks. Must not: take a name of an owner from anybody
 //! but an Administrator.
 
-mod cage;
 mod generate;
 mod judge;
 
 pub use generate::generate;
 
 use crate::change::{Act, Change};
-use crate::store::{at, now, read_json, remove, write_json};
+use crate::store::{at, now, public_directory, read_json, remove, write_json};
+use crate::trust::{self, Event, Revise};
 use crate::{Failure, Report, member};
-pub use judge::clean_up;
 use judge::{Judged, judge};
 use podsec_policy::audit::{hex, unhex_bytes};
 use podsec_policy::config::Config;
@@ -21,10 +20,10 @@ use podsec_policy::name::AccountName;
 use podsec_policy::operation::{KeyRevocation, NewPublicKey};
 use podsec_policy::peer::Role;
 use podsec_policy::reason::Reason;
+use podsec_policy::trust::SignatureKind;
 use podsec_policy::user::Fingerprint;
 use podsec_sys::file;
 use podsec_sys::nix::unistd::User;
-use podsec_sys::process;
 use podsec_wire::Channel;
 use podsec_wire::messages::{Job, Key, KeyState, Reply, Step};
 use serde::{Deserialize, Serialize};
@@ -55,8 +54,16 @@ struct StoredKey {
     expires: Option<u64>,
     published: u64,
     state: KeyState,
-    /// OpenPGP, in hex.
+    /// What it is for.
+    #[serde(default = "gpg")]
+    kind: SignatureKind,
+    /// OpenPGP or PEM, in hex.
     key: String,
+}
+
+/// What records say that are older than sigstore's keys.
+fn gpg() -> SignatureKind {
+    SignatureKind::Gpg
 }
 
 impl StoredKey {
@@ -69,6 +76,7 @@ impl StoredKey {
             expires: judged.expires,
             published: now(),
             state: KeyState::Current,
+            kind: judged.kind,
             key: hex(&judged.key),
         }
     }
@@ -84,6 +92,18 @@ impl StoredKey {
 
     fn is_good(&self) -> bool {
         matches!(self.state(), KeyState::Current | KeyState::Previous)
+    }
+}
+
+impl Stored {
+    fn trusted(&self) -> Vec<trust::Key> {
+        let keys = self.keys.iter().filter(|key| key.state != KeyState::Revoked);
+        keys.map(|key| trust::Key {
+            fingerprint: key.fingerprint.clone(),
+            kind: key.kind,
+            key: key.key.clone(),
+        })
+        .collect()
     }
 }
 
@@ -105,6 +125,16 @@ pub fn count(config: &Config, creator: &AccountName) -> Result<u32, Failure> {
     Ok(u32::try_from(good).unwrap_or(u32::MAX))
 }
 
+/// What verifiers of a creator's images are given: all that is not revoked. Those that have expired are among them, since
+/// verifiers judge that by the time of the signature.
+///
+/// # Errors
+/// when they cannot be read
+pub fn trusted(config: &Config, creator: &AccountName) -> Result<Vec<trust::Key>, Failure> {
+    let stored: Option<Stored> = read_json(&path(config, creator))?;
+    Ok(stored.unwrap_or_default().trusted())
+}
+
 /// Is there anything to [`forget`]?
 pub fn are_there(config: &Config, creator: &AccountName) -> bool {
     path(config, creator).exists() || published(creator).exists()
@@ -120,7 +150,8 @@ pub fn forget(config: &Config, creator: &AccountName) -> Result<(), Failure> {
 }
 
 fn wanted(stored: &Stored) -> Vec<u8> {
-    let keys = stored.keys.iter().filter(|key| key.state != KeyState::Revoked);
+    let keys =
+        stored.keys.iter().filter(|key| key.state != KeyState::Revoked && key.kind == SignatureKind::Gpg);
     keys.filter_map(|key| unhex_bytes(&key.key)).flatten().collect()
 }
 
@@ -177,8 +208,8 @@ impl Creator {
     ///
     /// # Errors
     /// `BadKey` for one that was revoked; write(2)
-    pub fn add(self, key: Judged) -> Result<Fingerprint, Failure> {
-        let mut publish = Publish { creator: self, rotate: false, key };
+    pub fn add(self, job: &Job, key: Judged) -> Result<Fingerprint, Failure> {
+        let mut publish = Publish { job: job.clone(), creator: self, rotate: false, key };
         publish.record_run()?;
         Ok(publish.fingerprint())
     }
@@ -204,13 +235,7 @@ impl Creator {
         if bytes.is_empty() {
             return remove(&path);
         }
-        let directory = Path::new(PUBLISHED);
-        process::make_root_owned(directory, 0o755).map_err(at(directory))?;
-        for directory in [Path::new("/var/sigstore"), directory] {
-            use std::os::unix::fs::PermissionsExt as _;
-            std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))
-                .map_err(at(directory))?;
-        }
+        public_directory(Path::new(PUBLISHED))?;
         file::replace(&path, &bytes, 0o644).map_err(at(&path))
     }
 }
@@ -218,6 +243,7 @@ impl Creator {
 /// A key to be published: the first, the same again, or a new one beside the old.
 #[derive(Debug)]
 pub struct Publish {
+    job: Job,
     creator: Creator,
     rotate: bool,
     key: Judged,
@@ -232,7 +258,7 @@ impl Publish {
         let creator = Creator::asked(job, new.creator.as_ref())?;
         report.waiting(Step::Key);
         let key = judge(&job.config, new.key.bytes())?;
-        Ok(Self { creator, rotate, key })
+        Ok(Self { job: job.clone(), creator, rotate, key })
     }
 
     /// Of the key.
@@ -257,7 +283,8 @@ impl Publish {
             return Ok((stored, Some(format!("renew the key {fingerprint} of {creator}"))));
         }
         // One that has expired is no key to rotate from, as for `podsecctl key generate`.
-        let there = stored.keys.iter().any(|key| key.state() == KeyState::Current);
+        let kind = self.key.kind;
+        let there = stored.keys.iter().any(|key| key.state() == KeyState::Current && key.kind == kind);
         match (there, self.rotate) {
             (true, false) => {
                 let text = format!(
@@ -271,7 +298,7 @@ impl Publish {
             }
             _ => {}
         }
-        for key in stored.keys.iter_mut().filter(|key| key.state == KeyState::Current) {
+        for key in stored.keys.iter_mut().filter(|key| key.state == KeyState::Current && key.kind == kind) {
             key.state = KeyState::Previous;
         }
         stored.keys.push(StoredKey::new(&self.key));
@@ -286,6 +313,11 @@ impl Publish {
     fn record_run(&mut self) -> Result<(), Failure> {
         self.creator.store(&self.plan()?.0)
     }
+
+    fn trust(&self) -> Result<Option<Revise>, Failure> {
+        let keys = Event::Keys(self.plan()?.0.trusted(), false);
+        Revise::after(&self.job, &self.creator.name, &keys)
+    }
 }
 
 impl Change for Publish {
@@ -296,12 +328,19 @@ impl Change for Publish {
             todo: |change| change.creator.publish_todo(),
             run: |change| change.creator.publish_run(),
         },
+        Act {
+            step: Step::Policy,
+            todo: |change| trust::nested_todo(change.trust()?),
+            run: |change| trust::nested_run(change.trust()?),
+        },
     ];
 
     fn warnings(&mut self) -> Vec<String> {
         match self.key.expires {
-            None => vec!["the key never expires; better give it an end: gpg --quick-set-expire".into()],
-            Some(_) => Vec::new(),
+            None if self.key.kind == SignatureKind::Gpg => {
+                vec!["the key never expires; better give it an end: gpg --quick-set-expire".into()]
+            }
+            _ => Vec::new(),
         }
     }
 }
@@ -309,6 +348,7 @@ impl Change for Publish {
 /// A key to be trusted no more.
 #[derive(Debug)]
 pub struct Revoke {
+    job: Job,
     creator: Creator,
     fingerprint: Fingerprint,
 }
@@ -324,7 +364,7 @@ impl Revoke {
         if !creator.stored()?.keys.iter().any(|key| key.fingerprint == fingerprint) {
             return Err(Failure::new(Reason::NoKey, format!("{} has no key {fingerprint}", creator.name)));
         }
-        Ok(Self { creator, fingerprint })
+        Ok(Self { job: job.clone(), creator, fingerprint })
     }
 
     fn record_todo(&self) -> Result<Option<String>, Failure> {
@@ -336,12 +376,22 @@ impl Revoke {
         Ok(good.then(|| format!("revoke the key {} of {}", self.fingerprint, self.creator.name)))
     }
 
-    fn record_run(&mut self) -> Result<(), Failure> {
+    /// His keys without it.
+    fn revoked(&self) -> Result<Stored, Failure> {
         let mut stored = self.creator.stored()?;
         for key in stored.keys.iter_mut().filter(|key| key.fingerprint == self.fingerprint) {
             key.state = KeyState::Revoked;
         }
-        self.creator.store(&stored)
+        Ok(stored)
+    }
+
+    fn record_run(&mut self) -> Result<(), Failure> {
+        self.creator.store(&self.revoked()?)
+    }
+
+    fn trust(&self) -> Result<Option<Revise>, Failure> {
+        let keys = Event::Keys(self.revoked()?.trusted(), true);
+        Revise::after(&self.job, &self.creator.name, &keys)
     }
 }
 
@@ -352,6 +402,11 @@ impl Change for Revoke {
             step: Step::Publish,
             todo: |change| change.creator.publish_todo(),
             run: |change| change.creator.publish_run(),
+        },
+        Act {
+            step: Step::Policy,
+            todo: |change| trust::nested_todo(change.trust()?),
+            run: |change| trust::nested_run(change.trust()?),
         },
     ];
 }

@@ -6,7 +6,9 @@ use super::{
 use crate::account::{SOON, act_as, run, tool};
 use crate::change::{Act, Change};
 use crate::keys::Creator;
+use crate::services::credential;
 use crate::store::{now, read_json};
+use crate::trust::{self, Event, Revise};
 use crate::{Failure, keys};
 use podsec_policy::accounts;
 use podsec_policy::config::Config;
@@ -14,6 +16,7 @@ use podsec_policy::name::AccountName;
 use podsec_policy::reason::Reason;
 use podsec_policy::user::{Category, Fingerprint, NewUser, key_user_id};
 use podsec_sys::file::Directory;
+use podsec_sys::nix::fcntl::OFlag;
 use podsec_sys::nix::unistd::{AccessFlags, eaccess};
 use podsec_sys::program::ProgramError;
 use podsec_wire::messages::{Job, Step};
@@ -28,6 +31,7 @@ const TRIES: u32 = 40;
 /// A user to be made, or completed.
 #[derive(Debug)]
 pub struct Create {
+    job: Job,
     config: Config,
     id: String,
     caller: u32,
@@ -47,7 +51,15 @@ impl Create {
                 "unsupported: no systemd runs here, so nothing ends with a login or outlives it".into(),
             );
         }
-        Self { config, id: job.id.clone(), caller: job.uid, new, warnings, fingerprint: None }
+        Self {
+            job: job.clone(),
+            config,
+            id: job.id.clone(),
+            caller: job.uid,
+            new,
+            warnings,
+            fingerprint: None,
+        }
     }
 
     fn name(&self) -> &AccountName {
@@ -163,6 +175,7 @@ impl Create {
     fn account_run(&mut self) -> Result<(), Failure> {
         // Of somebody who had the name before, and perhaps the number too.
         keys::forget(&self.config, self.name())?;
+        credential::forget(self.name())?;
         let (name, tag) = (self.name().as_str(), self.tag());
         let (home, shell) = (self.home(), self.config.users.shell.clone());
         let mut arguments =
@@ -434,6 +447,46 @@ impl Create {
         self.creator(&self.entry()?).publish_run()
     }
 
+    /// By which he pushes to the registry, where this host has it.
+    fn credential_todo(&self) -> Result<Option<String>, Failure> {
+        let creator = matches!(self.new.category, Category::ImageCreator { .. });
+        let todo =
+            creator && credential::registry(&self.config).is_ok() && !credential::is_there(self.name());
+        Ok(todo.then(|| format!("put a password for pushing to the registry into {AUTH}")))
+    }
+
+    fn credential_run(&mut self) -> Result<(), Failure> {
+        let (registry, Entry { account, home }) = (credential::registry(&self.config)?, self.entry()?);
+        let password = credential::make_for(&self.config, self.name())?;
+        let text = credential::auth(&registry, self.name(), &password);
+        let written = act_as(&account, SOON, || {
+            let write = || -> io::Result<()> {
+                let path = Path::new(AUTH.trim_start_matches("~/"));
+                let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+                let mut file = Directory::open(&home)?.open_beneath(path, flags, 0o600)?;
+                io::Write::write_all(&mut file, text.expose())
+            };
+            write().map_err(|error| format!("{AUTH}: {error}"))
+        });
+        if let Err(failure) = written {
+            // He gets himself another when he needs it.
+            self.warnings.push(format!(
+                "{}; {} can do: podsecctl service credential",
+                failure.detail,
+                self.name()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Where he signs is trust's business, once there is trust.
+    fn trust(&self) -> Result<Option<Revise>, Failure> {
+        let Category::ImageCreator { scopes, shared } = &self.new.category else { return Ok(None) };
+        let keys = keys::trusted(&self.config, self.name())?;
+        let event = Event::Scopes { scopes: scopes.clone().into(), shared: *shared, keys };
+        Revise::after(&self.job, self.name(), &event)
+    }
+
     fn key_todo(&self) -> Result<Option<String>, Failure> {
         let Some(key) = &self.new.key else { return Ok(None) };
         if keys::count(&self.config, self.name())? > 0 {
@@ -449,11 +502,13 @@ impl Create {
         let entry = self.entry()?;
         let user_id = key_user_id(self.name(), &self.new.full_name, self.new.category.scopes());
         let public = keys::generate(&self.config, (&entry.account, &entry.home), &user_id, &key)?;
-        self.fingerprint = Some(self.creator(&entry).add(public)?);
+        self.fingerprint = Some(self.creator(&entry).add(&self.job, public)?);
         Ok(())
     }
 }
 
+/// Where podman and skopeo look for it; containers-auth.json(5).
+const AUTH: &str = "~/.config/containers/auth.json";
 /// Names of users whose processes outlive their login (loginctl(1)).
 const LINGER: &str = "/var/lib/systemd/linger";
 
@@ -473,6 +528,12 @@ impl Change for Create {
         Act { step: Step::Record, todo: Self::record_todo, run: Self::record_run },
         Act { step: Step::Key, todo: Self::key_todo, run: Self::key_run },
         Act { step: Step::Publish, todo: Self::publish_todo, run: Self::publish_run },
+        Act { step: Step::Credential, todo: Self::credential_todo, run: Self::credential_run },
+        Act {
+            step: Step::Policy,
+            todo: |change| trust::nested_todo(change.trust()?),
+            run: |change| trust::nested_run(change.trust()?),
+        },
     ];
 
     fn has_begun(&self) -> Result<bool, Failure> {

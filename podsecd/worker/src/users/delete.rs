@@ -3,7 +3,9 @@
 use super::{Entry, LOCKED, Record, Shadow, entry, etc, guard, managed};
 use crate::account::{act_as, run};
 use crate::change::{Act, Change};
+use crate::services::credential;
 use crate::store::{at, remove};
+use crate::trust::{self, Event, Revise};
 use crate::{Failure, keys};
 use podsec_policy::accounts;
 use podsec_policy::config::Config;
@@ -30,6 +32,7 @@ const DYING: Duration = Duration::from_secs(10);
 /// A user to be removed.
 #[derive(Debug)]
 pub struct Delete {
+    job: Job,
     config: Config,
     change: UserChange,
     /// He, if the account is still the one that podsec made.
@@ -53,7 +56,7 @@ impl Delete {
             (Some(_), _) => Some(managed(&config, name)?.1),
             (None, _) => None,
         };
-        Ok(Self { config, change, entry: found, warnings })
+        Ok(Self { job: job.clone(), config, change, entry: found, warnings })
     }
 
     /// He, as long as he is in the account files.
@@ -133,12 +136,18 @@ impl Delete {
     }
 
     fn keys_todo(&self) -> Result<Option<String>, Failure> {
-        let there = keys::are_there(&self.config, &self.change.name);
-        Ok(there.then(|| format!("withdraw the signing keys of {}", self.change.name)))
+        let name = &self.change.name;
+        let there = keys::are_there(&self.config, name) || credential::is_there(name);
+        Ok(there.then(|| format!("withdraw the signing keys of {name}, and his password for pushing")))
     }
 
     fn keys_run(&mut self) -> Result<(), Failure> {
+        credential::forget(&self.change.name)?;
         keys::forget(&self.config, &self.change.name)
+    }
+
+    fn trust(&self) -> Result<Option<Revise>, Failure> {
+        Revise::after(&self.job, &self.change.name, &Event::Gone)
     }
 
     fn account_todo(&self) -> Result<Option<String>, Failure> {
@@ -169,6 +178,11 @@ impl Change for Delete {
         Act { step: Step::Home, todo: Self::home_todo, run: Self::home_run },
         Act { step: Step::Linger, todo: Self::linger_todo, run: Self::linger_run },
         Act { step: Step::Publish, todo: Self::keys_todo, run: Self::keys_run },
+        Act {
+            step: Step::Policy,
+            todo: |change| trust::nested_todo(change.trust()?),
+            run: |change| trust::nested_run(change.trust()?),
+        },
         Act { step: Step::Account, todo: Self::account_todo, run: Self::account_run },
         Act { step: Step::Record, todo: Self::record_todo, run: Self::record_run },
     ];
@@ -190,6 +204,7 @@ pub fn everything(config: &Config, name: &AccountName, entry: &Entry) -> Result<
     } else if is_empty(&entry.home) {
         std::fs::remove_dir(&entry.home).map_err(at(&entry.home))?;
     }
+    credential::forget(name)?;
     keys::forget(config, name)?;
     remove(&Record::path(config, name))?;
     remove_account(name)

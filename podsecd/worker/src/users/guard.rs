@@ -1,23 +1,29 @@
-//! The guard rail of an image user: a strict policy.json in his own configuration, since containers-policy.json(5) takes
-//! that one before the host's. It is root's, and so is its directory; both, and `~/.config`, get the attribute `i` of
-//! chattr(1), because whoever owns a directory may rename what is in it: one of the two alone is got around.
+//! The guard rail of an image user: a policy.json in his own configuration, since containers-policy.json(5) takes that one
+//! before the host's. It is a link to the host's, so that one file decides for all. Its directory is root's, and that and
+//! `~/.config` get the attribute `i` of chattr(1), because whoever owns a directory may rename what is in it: one of the
+//! two alone is got around.
 //!
 //! It keeps people from mistakes. It is not containment: they may run another program, or with another HOME.
 
 use super::Entry;
 use crate::Failure;
+use crate::store::{at, public_directory};
 use podsec_policy::reason::Reason;
-use podsec_sys::file::{Directory, is_immutable, set_immutable};
+use podsec_sys::file::{self, Directory, is_immutable, set_immutable};
 use podsec_sys::nix::fcntl::OFlag;
-use std::fs::{File, Metadata, Permissions};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 const CONFIG: &str = ".config";
 const CONTAINERS: &str = "containers";
 const POLICY: &str = "policy.json";
+/// Where podman 4 keeps a user's networks. It makes the directory even for a container without a network, which it could not
+/// once `~/.config` is immutable.
+const NETWORKS: &str = "cni";
+/// What image users are held to: a link to the host's policy once there is trust, before that a file that rejects all.
+pub const USER_POLICY: &str = "/etc/podsec/user-policy.json";
 /// Nothing is taken that no scope allows; containers-policy.json(5).
 const STRICT: &[u8] =
     b"{\n    \"default\": [\n        {\n            \"type\": \"reject\"\n        }\n    ]\n}\n";
@@ -55,14 +61,13 @@ fn trap(entry: &Entry, why: &str) -> Failure {
 /// # Errors
 /// `HomeTrap`
 pub fn state(entry: &Entry) -> Result<State, Failure> {
-    let Some((config, containers, policy)) = parts(entry)? else { return Ok(State::Absent) };
-    let whole = [containers.metadata(), policy.metadata()]
-        .into_iter()
-        .all(|meta| meta.is_ok_and(|meta| is_roots(&meta)));
-    if !whole || !is_strict(policy.try_clone()) {
+    let Some((config, containers)) = parts(entry)? else { return Ok(State::Absent) };
+    let roots = containers.metadata().is_ok_and(|meta| meta.uid() == 0 && meta.mode() & 0o022 == 0);
+    let usable = is_taken(&config, NETWORKS) && Path::new(USER_POLICY).exists();
+    if !roots || !is_linked(&containers) || !usable {
         return Ok(State::Absent);
     }
-    let fixed = [is_immutable(&config), is_immutable(&containers), is_immutable(&policy)];
+    let fixed = [is_immutable(&config), is_immutable(&containers)];
     if fixed.iter().any(|fixed| fixed.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Unsupported))
     {
         return Ok(State::Movable);
@@ -70,24 +75,22 @@ pub fn state(entry: &Entry) -> Result<State, Failure> {
     Ok(if fixed.into_iter().all(|fixed| fixed.unwrap_or(false)) { State::Fixed } else { State::Absent })
 }
 
-fn is_roots(meta: &Metadata) -> bool {
-    meta.uid() == 0 && meta.mode() & 0o022 == 0 && (meta.is_dir() || meta.nlink() == 1)
+/// Is there anything of that name? What the user has there is his.
+fn is_taken(at: &Directory, name: &str) -> bool {
+    at.names().is_ok_and(|names| names.iter().any(|there| there.as_bytes() == name.as_bytes()))
 }
 
-fn is_strict(policy: io::Result<File>) -> bool {
-    let mut text = Vec::new();
-    let read = policy.and_then(|policy| policy.take(4096).read_to_end(&mut text));
-    read.is_ok() && text == STRICT
+fn is_linked(containers: &Directory) -> bool {
+    containers.read_link(POLICY).is_ok_and(|target| target == Path::new(USER_POLICY))
 }
 
 /// What there is of it.
-fn parts(entry: &Entry) -> Result<Option<(Directory, Directory, File)>, Failure> {
+fn parts(entry: &Entry) -> Result<Option<(Directory, Directory)>, Failure> {
     let home = home(entry)?;
     let found = || -> io::Result<_> {
         let config = home.directory(Path::new(CONFIG))?;
         let containers = config.directory(Path::new(CONTAINERS))?;
-        let policy = containers.open_beneath(Path::new(POLICY), OFlag::O_RDONLY, 0)?;
-        Ok((config, containers, policy))
+        Ok((config, containers))
     };
     // Something else in their place, a link or a FIFO, is not the guard either.
     Ok(found().ok())
@@ -106,6 +109,9 @@ pub fn place(entry: &Entry) -> Result<State, Failure> {
         return Err(trap(entry, "~/.config is somebody else's"));
     }
     release(&config).map_err(failed)?;
+    if !is_taken(&config, NETWORKS) {
+        make(&config, NETWORKS, (account.uid, account.gid)).map_err(failed)?;
+    }
     let containers = make(&config, CONTAINERS, (0, 0)).map_err(failed)?;
     if containers.metadata().map_err(failed)?.uid() != 0 {
         return Err(trap(entry, "~/.config/containers is the user's own; let him move it away"));
@@ -115,27 +121,38 @@ pub fn place(entry: &Entry) -> Result<State, Failure> {
         release(&old).map_err(failed)?;
     }
     containers.remove_tree(POLICY).map_err(failed)?;
-    let policy = containers.make_file(POLICY, STRICT, 0o644).map_err(failed)?;
-    policy.set_permissions(Permissions::from_mode(0o644)).and_then(|()| policy.sync_all()).map_err(failed)?;
+    make_user_policy()?;
+    containers.make_link(POLICY, Path::new(USER_POLICY)).map_err(failed)?;
     let mut state = State::Fixed;
-    for result in
-        [set_immutable(&policy, true), set_immutable(&containers, true), set_immutable(&config, true)]
-    {
+    for result in [set_immutable(&containers, true), set_immutable(&config, true)] {
         match result {
             Err(error) if is_unable(&error) => state = State::Movable,
             result => result.map_err(failed)?,
         }
     }
     // Until now he could rename what was held here, and put another in its place.
-    let there = parts(entry)?.and_then(|(_, _, there)| there.metadata().ok());
-    let ours = policy.metadata().map_err(failed)?;
+    let there =
+        parts(entry)?.filter(|(_, there)| is_linked(there)).and_then(|(_, there)| there.metadata().ok());
+    let ours = containers.metadata().map_err(failed)?;
     if there.is_none_or(|there| (there.dev(), there.ino()) != (ours.dev(), ours.ino())) {
-        for moved in [policy.as_fd(), containers.as_fd(), config.as_fd()] {
+        for moved in [containers.as_fd(), config.as_fd()] {
             release(&moved).map_err(failed)?;
         }
         return Err(trap(entry, "somebody moved ~/.config meanwhile"));
     }
     Ok(state)
+}
+
+/// Until there is trust, nothing runs.
+fn make_user_policy() -> Result<(), Failure> {
+    let path = Path::new(USER_POLICY);
+    if path.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        public_directory(parent)?;
+    }
+    file::replace(path, STRICT, 0o644).map_err(at(path))
 }
 
 fn make(at: &Directory, name: &str, (uid, gid): (u32, u32)) -> io::Result<Directory> {
@@ -167,14 +184,13 @@ fn release(file: &impl AsFd) -> io::Result<()> {
 /// # Errors
 /// `HomeTrap`
 pub fn lift(entry: &Entry) -> Result<(), Failure> {
-    let Some((config, containers, policy)) = parts(entry)? else { return Ok(()) };
+    let Some((config, containers)) = parts(entry)? else { return Ok(()) };
     let lifted = || -> io::Result<()> {
         release(&config)?;
         if containers.metadata()?.uid() != 0 {
             return Ok(());
         }
         release(&containers)?;
-        release(&policy)?;
         config.remove_tree(CONTAINERS)
     };
     lifted().map_err(|error| trap(entry, &format!("the guard cannot be lifted: {error}")))
@@ -185,7 +201,7 @@ pub fn lift(entry: &Entry) -> Result<(), Failure> {
 /// # Errors
 /// `HomeTrap`
 pub fn is_there(entry: &Entry) -> Result<bool, Failure> {
-    let Some((config, containers, _)) = parts(entry)? else { return Ok(false) };
+    let Some((config, containers)) = parts(entry)? else { return Ok(false) };
     let roots = containers.metadata().is_ok_and(|meta| meta.uid() == 0);
     Ok(roots || is_immutable(&config).unwrap_or(false))
 }

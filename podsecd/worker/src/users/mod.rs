@@ -14,6 +14,7 @@ mod verify;
 
 pub use create::Create;
 pub use delete::Delete;
+pub use guard::USER_POLICY;
 pub use idmaps::{IdMaps, show as show_idmaps};
 pub use lock::{Lock, set_password};
 pub use verify::verify;
@@ -25,7 +26,7 @@ use podsec_policy::config::Config;
 use podsec_policy::name::AccountName;
 use podsec_policy::peer::Role;
 use podsec_policy::reason::Reason;
-use podsec_policy::user::{Category, FullName};
+use podsec_policy::user::{Category, FullName, Scope};
 use podsec_sys::credentials::Account;
 use podsec_sys::nix::unistd::User as NssUser;
 use podsec_wire::Channel;
@@ -73,6 +74,22 @@ impl Record {
 
 fn directory(config: &Config) -> PathBuf {
     config.audit.state.join("users")
+}
+
+/// Image creators, and where they sign by their records.
+///
+/// # Errors
+/// when a record cannot be read
+pub fn creators(config: &Config) -> Result<Vec<(AccountName, Vec<Scope>)>, Failure> {
+    let mut creators = Vec::new();
+    for found in std::fs::read_dir(directory(config)).into_iter().flatten().flatten() {
+        if let Some(Record { name, category: Category::ImageCreator { scopes, .. }, .. }) =
+            read_json(&found.path())?
+        {
+            creators.push((name, scopes.into()));
+        }
+    }
+    Ok(creators)
 }
 
 /// One of the account files, whole.

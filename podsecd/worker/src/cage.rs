@@ -2,19 +2,28 @@
 //! have had their advisories). Another user, no way to gain rights, the programs and libraries of the host to read, one
 //! directory of its own to write, no socket, no other process to look at, little memory and time.
 
+use crate::Failure;
+use crate::account::{LONG, act_as};
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
     RulesetCreatedAttr as _, Scope, path_beneath_rules,
 };
-use podsec_sys::credentials;
+use podsec_policy::accounts;
+use podsec_policy::config::Config;
+use podsec_policy::reason::Reason;
+use podsec_sys::credentials::{self, Account};
+use podsec_sys::file::Directory;
 use podsec_sys::nix::libc;
 use podsec_sys::nix::sys::resource::{Resource, setrlimit};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     TargetArch,
 };
+use serde::{Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 
 /// What programs of the distribution need to start.
 const READABLE: [&str; 7] =
@@ -43,16 +52,80 @@ const FORBIDDEN: &[i64] = &[
     libc::SYS_request_key,
 ];
 
+/// Of the directories, before the pid.
+const PREFIX: &str = "cage-";
+/// Bytes of the largest file that is written there.
+const LARGEST: u64 = 16 << 20;
+
+/// Runs `work` in a cage of its own, with a directory of its own; what it says is all that comes out.
+///
+/// # Errors
+/// `Unsupported`; `BadKey` with what `work` says, or that it said nothing in time
+pub fn inside<T: Serialize + DeserializeOwned>(
+    config: &Config,
+    work: impl FnOnce(&Path) -> Result<T, String>,
+) -> Result<T, Failure> {
+    let (account, directory) = prepare(config)?;
+    let said = act_as(&account, LONG, || {
+        empty(&directory).map_err(|error| error.to_string())?;
+        shut(&directory)?;
+        let said = work(&directory);
+        let _ = empty(&directory);
+        said
+    });
+    let _ = std::fs::remove_dir(&directory);
+    said.map_err(|failure| Failure { reason: Reason::BadKey, ..failure })
+}
+
+/// A directory of the parser's own, for this one alone.
+fn prepare(config: &Config) -> Result<(Account, PathBuf), Failure> {
+    let passwd =
+        std::fs::read_to_string("/etc/passwd").map_err(|error| Failure::new(Reason::Resources, error))?;
+    let front = accounts::account(&passwd, &config.accounts.front);
+    let none =
+        || Failure::new(Reason::Unsupported, format!("no user {} on this host", config.accounts.front));
+    let front = front.ok_or_else(none)?;
+    let directory = config.socket.path.with_file_name(format!("{PREFIX}{}", std::process::id()));
+    let made = || -> io::Result<()> {
+        std::fs::DirBuilder::new().mode(0o700).create(&directory)?;
+        Directory::open(&directory)?.give(front.uid, front.gid, 0o700)
+    };
+    made().map_err(crate::store::at(&directory))?;
+    Ok((Account { uid: front.uid, gid: front.gid, groups: Vec::new() }, directory))
+}
+
+/// Removes what workers that were killed have left.
+pub fn clean_up(config: &Config) {
+    let Some(parent) = config.socket.path.parent() else { return };
+    let Ok(held) = Directory::open(parent) else { return };
+    for name in held.names().unwrap_or_default() {
+        let pid = name.to_str().ok().and_then(|name| Some((name, name.strip_prefix(PREFIX)?.parse().ok()?)));
+        if let Some((name, pid)) = pid
+            && podsec_sys::process::open(pid).is_err()
+        {
+            let _ = held.remove_tree(name);
+        }
+    }
+}
+
+fn empty(directory: &Path) -> io::Result<()> {
+    let held = Directory::open(directory)?;
+    for name in held.names()? {
+        held.remove_tree(name.to_str().map_err(io::Error::other)?)?;
+    }
+    Ok(())
+}
+
 /// Shuts this process and whatever it starts in, for good. It is the other user already.
 ///
 /// # Errors
 /// says which wall could not be built; nothing is parsed then
-pub fn shut(writable: &Path) -> Result<(), String> {
+fn shut(writable: &Path) -> Result<(), String> {
     credentials::no_new_privileges().map_err(|error| error.to_string())?;
     for (resource, most) in [
         (Resource::RLIMIT_CPU, 10),
         (Resource::RLIMIT_AS, 512 << 20),
-        (Resource::RLIMIT_FSIZE, 1 << 20),
+        (Resource::RLIMIT_FSIZE, LARGEST),
         (Resource::RLIMIT_NOFILE, 64),
         (Resource::RLIMIT_CORE, 0),
     ] {

@@ -1,0 +1,120 @@
+//! The two units, by systemctl(1), where systemd runs.
+
+use super::{ServiceKind, Services, web};
+use crate::Failure;
+use podsec_policy::reason::Reason;
+use podsec_sys::program::{Run, find_roots, run_with};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// nginx.
+pub const WEB: &str = "podsec-web.service";
+const REGISTRY: &str = "podsec-registry.service";
+/// Until a server that was started answers.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// By the bus: systemd's own socket is closed to podsecd, whatever its capabilities.
+fn systemctl(arguments: &[&str]) -> Result<(), Failure> {
+    let path = find_roots("systemctl").map_err(|error| Failure::new(Reason::Unsupported, error))?;
+    let environment = [("SYSTEMCTL_FORCE_BUS", Path::new("1"))];
+    let run = Run { environment: &environment, deadline: Duration::from_secs(40), ..Run::default() };
+    run_with(&path, arguments, run).map(drop).map_err(|error| Failure::new(Reason::Program, error))
+}
+
+/// sd_booted(3)
+pub fn systemd_runs() -> bool {
+    Path::new("/run/systemd/system").exists()
+}
+
+/// Of what a kind of server is.
+pub fn name(kind: ServiceKind) -> &'static str {
+    match kind {
+        ServiceKind::Registry => REGISTRY,
+        ServiceKind::Signatures => WEB,
+    }
+}
+
+/// In the order in which they start: the web server stands before the registry.
+pub fn names(kinds: &[ServiceKind]) -> Vec<&'static str> {
+    let registry = kinds.contains(&ServiceKind::Registry).then_some(REGISTRY);
+    registry.into_iter().chain([WEB]).collect()
+}
+
+fn needed(services: &Services) -> Vec<&'static str> {
+    names(&services.servers.keys().copied().collect::<Vec<_>>())
+}
+
+fn is(what: &str, unit: &str) -> bool {
+    systemctl(&[what, "--quiet", unit]).is_ok()
+}
+
+/// Do they run, with this configuration, and will they after the next boot?
+fn runs(services: &Services) -> bool {
+    web::configuration().is_some_and(|loaded| loaded == web::fingerprint(services))
+        && needed(services).iter().all(|unit| is("is-active", unit) && is("is-enabled", unit))
+}
+
+/// What is to be done so that they do.
+///
+/// # Errors
+/// none yet
+#[expect(clippy::unnecessary_wraps, reason = "as all that an act would do")]
+pub fn todo(services: &Services) -> Result<Option<String>, Failure> {
+    let todo = systemd_runs() && !runs(services);
+    Ok(todo.then(|| {
+        format!("have {} run with this configuration, now and at boot", needed(services).join(" and "))
+    }))
+}
+
+/// Does it, and waits until they answer.
+///
+/// # Errors
+/// `Program` with what systemctl said, or where to read why one does not answer
+pub fn run(services: &Services) -> Result<(), Failure> {
+    let units = needed(services);
+    systemctl(&[&["enable", "--quiet", "--"], &units[..]].concat())?;
+    // Its own configuration never changes, but with podsec.
+    if units.contains(&REGISTRY) {
+        systemctl(&["start", "--", REGISTRY])?;
+    }
+    systemctl(&["reload-or-restart", "--", WEB])?;
+    let end = Instant::now() + PATIENCE;
+    while !runs(services) {
+        if Instant::now() > end {
+            let text =
+                format!("{WEB} does not come up with its configuration; journalctl --unit {WEB} says why");
+            return Err(Failure::new(Reason::Program, text));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+fn up(kinds: &[ServiceKind]) -> Vec<&'static str> {
+    let units = if kinds.is_empty() {
+        Vec::new()
+    } else {
+        // The web server ends only where nobody needs it, which is with both.
+        let web = kinds.contains(&ServiceKind::Signatures).then_some(WEB);
+        web.into_iter().chain(kinds.contains(&ServiceKind::Registry).then_some(REGISTRY)).collect()
+    };
+    units.into_iter().filter(|unit| is("is-active", unit) || is("is-enabled", unit)).collect()
+}
+
+/// What is to be done so that these do not run.
+pub fn stop_todo(kinds: &[ServiceKind]) -> Option<String> {
+    let up = if systemd_runs() { up(kinds) } else { Vec::new() };
+    (!up.is_empty()).then(|| format!("stop {}, now and at boot", up.join(" and ")))
+}
+
+/// Does it.
+///
+/// # Errors
+/// `Program` with what systemctl said
+pub fn stop(kinds: &[ServiceKind]) -> Result<(), Failure> {
+    let up = if systemd_runs() { up(kinds) } else { Vec::new() };
+    if up.is_empty() {
+        return Ok(());
+    }
+    systemctl(&[&["disable", "--now", "--quiet", "--"], &up[..]].concat())
+}
