@@ -491,6 +491,7 @@ fn try_all(files: &std::collections::BTreeMap<String, String>, untrusted: &Untru
     let mut points_of_all = 0;
     let original = trust::snapshot();
     make_bundle(untrusted);
+    // While working on one of them: PODSEC_CRASH=grant
     let only = std::env::var("PODSEC_CRASH").unwrap_or_default();
     for case in CASES.iter().filter(|case| case.name.contains(&only)) {
         let start = Instant::now();
@@ -537,6 +538,7 @@ fn try_all(files: &std::collections::BTreeMap<String, String>, untrusted: &Untru
         }
         println!("{}: {runs} runs so far, {:?}", case.name, start.elapsed());
     }
+    assert!(runs > 0, "no change has {only:?} in its name");
     println!("{runs} runs: {points_of_all} points of {} changes", CASES.len());
 }
 

@@ -694,11 +694,6 @@ fn t57_signed_images_run_and_no_others(_: &mut Oracle) {
     let _zoe = Person::image_user("zoe");
     let _servers = Servers::start();
     let podman = is_installed(&["podman", "crun"]);
-    // podman of Debian 12 makes this directory where there is none, and the guard lets nobody make one.
-    bash(
-        ROOT,
-        "cd /home/zoe/.config; [ -d cni ] || { chattr -i .; mkdir cni; chown zoe: cni; chattr +i .; }",
-    );
     let app = |name: &str| format!("{REGISTRY}/{name}");
     let expect = |image: &str, runs_it: bool, why: &str| {
         for who in ["zoe", DAVE, MALLORY] {
@@ -798,7 +793,7 @@ fn t57_what_is_withdrawn(_: &mut Oracle) {
     let app = |name: &str| format!("{REGISTRY}/{name}");
     publish(AMY, &first, 1, &app("amy/app:1"));
     publish(BEN, &bens, 2, &app("ben/app:1"));
-    let zoe = |image: &str| pulls("zoe", &app(image)).inspect_err(|told| println!("{image}: {told}")).is_ok();
+    let zoe = |image: &str| pulls("zoe", &app(image)).is_ok();
     assert!(zoe("amy/app:1") && zoe("ben/app:1"));
     // A new key beside the old one.
     let told: Value =

@@ -38,6 +38,7 @@ tests! {
     who_signs_no_more
     revisions_come_back
     changed_by_hand
+    keys_are_not_inherited
     who_may
 }
 
@@ -878,6 +879,26 @@ fn corpus_key() -> String {
         );
     }
     file.to_owned()
+}
+
+/// Nor where an account came and went without podsec, and a grant names the one of today.
+fn keys_are_not_inherited(_: &mut Oracle) {
+    let _host = Untrusted::host();
+    let make =
+        |uid: u32| bash(ROOT, &format!("useradd --create-home --uid {uid} --groups podman,podman_dev ben"));
+    let go = || bash(ROOT, "userdel --remove ben 2>/dev/null");
+    make(4001);
+    ctl(ALICE, &format!("key publish --creator {BEN} {}", corpus_key()));
+    go();
+    make(4002);
+    made(init(settings()));
+    let told = grant(BEN, &["registry.local:5000/ben"]);
+    let found = signers("registry.local:5000/ben");
+    go();
+    fs::remove_file("/var/lib/podsec/keys/ben.json").unwrap();
+    fs::remove_file("/var/sigstore/keys/ben.pgp").unwrap();
+    made(told);
+    assert_eq!(found, Some(vec![]), "the key of somebody else is trusted for him");
 }
 
 fn who_may(oracle: &mut Oracle) {

@@ -593,7 +593,6 @@ fn what_is_missing_is_made_again(_: &mut Oracle) {
         "chattr -i /home/zoe/.config",
         "chattr -i /home/zoe/.config /home/zoe/.config/containers; rm -r /home/zoe/.config",
         "chattr -i /home/zoe/.config /home/zoe/.config/containers; mv /home/zoe/.config /home/zoe/away",
-        "chattr -i /home/zoe/.config /home/zoe/.config/containers; chown zoe /home/zoe/.config/containers",
     ] {
         assert!(shell(ROOT, script).status.success(), "{script}");
         let found = zoe();
@@ -604,7 +603,7 @@ fn what_is_missing_is_made_again(_: &mut Oracle) {
         assert_eq!(fs::read_link(policy).unwrap(), Path::new("/etc/podsec/user-policy.json"));
     }
     // The home. What is in /etc/skel was his, and is not given again.
-    run("chattr -R -i /home/zoe/.config");
+    run("chattr -i /home/zoe/.config /home/zoe/.config/containers");
     fs::remove_dir_all("/home/zoe").unwrap();
     assert_eq!(zoe()["home"], "broken");
     assert!(changed(ZOE));

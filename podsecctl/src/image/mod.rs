@@ -52,7 +52,9 @@ pub enum Trouble {
     File { path: PathBuf, error: io::Error },
     #[error("cannot unpack: {0}; TMPDIR says where there is room")]
     Unpack(io::Error),
-    #[error("images are not handled as root: run it as an image creator, by `runuser -u NAME -- podsecctl image …`")]
+    #[error(
+        "images are not handled as root: run it as an image creator, by `runuser -u NAME -- podsecctl image …`"
+    )]
     Root,
     #[error("{} is there already; --force replaces it", clean(&.0.to_string_lossy()))]
     Exists(PathBuf),

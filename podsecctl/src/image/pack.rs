@@ -29,6 +29,18 @@ impl Compression {
         }
     }
 
+    /// Can it be packed so here? Asked before anything is fetched.
+    ///
+    /// # Errors
+    /// [`Trouble::Program`]
+    pub fn check(self) -> Result<(), Trouble> {
+        program(self.program(), &[]).map(drop).map_err(|_| {
+            let other = if self == Self::Xz { "zstd" } else { "xz" };
+            let said = format!("is not installed on this host: install it, or try --compress {other}");
+            Trouble::Program { name: self.program(), said }
+        })
+    }
+
     fn program(self) -> &'static str {
         match self {
             Self::Zstd => "zstd",

@@ -39,6 +39,7 @@ pub fn run(context: &Context, watch: &Watch, arguments: &SaveImages) -> Result<u
 pub fn save(context: &Context, watch: &Watch, sources: &[Source], how: &Saving) -> Result<u8, Trouble> {
     distinct(sources)?;
     let skopeo = Skopeo::new(watch, how.registry.tls_verify)?;
+    how.compress.check()?;
     let output = std::path::absolute(&how.output).map_err(|error| Trouble::file(&how.output, error))?;
     std::fs::create_dir_all(&output).map_err(|error| Trouble::file(&output, error))?;
     // For as long as this runs, and whatever happens to it.
@@ -84,7 +85,7 @@ pub fn save(context: &Context, watch: &Watch, sources: &[Source], how: &Saving) 
             if failed > 0 && (images.is_empty() || !how.partial) {
                 last.push(format!(
                     "{shown} was not written, since {failed} of {} failed; what was fetched is kept, and the same command \
-                     goes on",
+                     goes on; with --partial it is written without them",
                     count((unknown + sources.len()) as u64, "image")
                 ));
                 continue;
@@ -525,6 +526,15 @@ mod tests {
         let (place, target) = (Place::new(), Place::new());
         std::os::unix::fs::symlink(&target.0, place.0.join(".amd64.unfinished")).unwrap();
         assert!(matches!(Work::open(&place.0, &amd64()), Err(Trouble::File { .. })));
+        let arm64 = Architecture::new("arm64").unwrap();
+        let theirs =
+            Directory::open(&place.0.canonicalize().unwrap()).unwrap().make(".arm64.unfinished", 0o777);
+        if !geteuid().is_root() {
+            return println!("not root: a directory of somebody else's cannot be made");
+        }
+        theirs.unwrap().give(1, 1, 0o777).unwrap();
+        let said = Work::open(&place.0, &arm64).unwrap_err().to_string();
+        assert!(said.ends_with("it is somebody else's"), "{said}");
     }
 
     #[test]

@@ -63,6 +63,15 @@ pub fn read_small(path: &Path, owner: u32, limit: usize) -> Result<Vec<u8>, File
 /// # Errors
 /// open(2), write(2), fsync(2), rename(2)
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    replace_if(path, bytes, mode, || true).map(drop)
+}
+
+/// The same for a file that others replace too: `still` looks right before the rename whether it is as it was; if not,
+/// nothing is done.
+///
+/// # Errors
+/// as [`replace`]
+pub fn replace_if(path: &Path, bytes: &[u8], mode: u32, still: impl FnOnce() -> bool) -> io::Result<bool> {
     use std::io::Write as _;
     use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
@@ -77,11 +86,22 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     // Whatever the umask: who shall read it is the caller's to say.
     let open = file.set_permissions(std::fs::Permissions::from_mode(mode));
     let written = open.and_then(|()| file.write_all(bytes)).and_then(|()| file.sync_all());
-    if let Err(error) = written.and_then(|()| std::fs::rename(temporary, path)) {
-        let _ = std::fs::remove_file(temporary);
-        return Err(error);
+    let result = written.and_then(|()| {
+        let still = still();
+        if still {
+            std::fs::rename(temporary, path)?;
+        } else {
+            std::fs::remove_file(temporary)?;
+        }
+        Ok(still)
+    });
+    match result {
+        Ok(done) => File::open(directory)?.sync_all().map(|()| done),
+        Err(error) => {
+            let _ = std::fs::remove_file(temporary);
+            Err(error)
+        }
     }
-    File::open(directory)?.sync_all()
 }
 
 /// Waits for a lock that only podsec's own processes take (flock(2)); it ends with the descriptor.
@@ -331,6 +351,18 @@ pub fn is_owned_by(path: &Path, uid: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_replaced_meanwhile_stays() {
+        let path = std::env::temp_dir().join(format!("podsec-replace-{}", std::process::id()));
+        replace(&path, b"old", 0o600).unwrap();
+        assert!(!replace_if(&path, b"new", 0o600, || false).unwrap());
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert!(!path.with_extension("new").exists());
+        assert!(replace_if(&path, b"new", 0o600, || true).unwrap());
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        std::fs::remove_file(&path).unwrap();
+    }
 
     fn unfit(result: Result<Vec<u8>, FileError>) -> &'static str {
         match result {

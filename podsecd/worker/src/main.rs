@@ -271,6 +271,10 @@ fn recover(changes: &Changes<'_>, job: &Job, report: &mut Report) -> Result<bool
         Err(failure) if matches!(failure.reason.code(), Code::PermissionDenied | Code::InvalidArgument) => {
             Ok(false)
         }
+        // Somebody changed trust by hand since: it is for people to look at, and must not stand in everybody's way.
+        Err(Failure { reason: Reason::TrustDrift | Reason::HostsConflict | Reason::ScopeTaken, .. }) => {
+            Ok(false)
+        }
         result => result,
     }
 }

@@ -161,6 +161,12 @@ impl Submit {
     }
 
     fn store_todo(&self) -> Result<Option<String>, Failure> {
+        // It was verified before others were kept out: his key or his scope may have been taken from him meanwhile.
+        let trust = trust::current(&self.config)?.ok_or(Reason::NoTrust)?.trust;
+        let keys = trust.signing(&self.record.creator, &self.submit.repository).map(|(_, keys)| keys);
+        if !keys.unwrap_or_default().iter().any(|key| key.fingerprint == self.record.fingerprint) {
+            return Err(Reason::OutOfScope.into());
+        }
         let (path, there) = self.place()?;
         Ok((!there).then(|| format!("write {}", path.display())))
     }

@@ -70,7 +70,9 @@ fn why(text: &str) -> String {
         ("no signature found", "there is no signature in it"),
     ];
     let found = known.iter().find(|(part, _)| text.contains(part)).map(|(_, why)| (*why).to_owned());
-    found.unwrap_or_else(|| format!("gpgv cannot read it: {}", text.lines().next().unwrap_or_default()))
+    // A program that is ended for the size of what it writes says nothing any more.
+    let said = text.lines().next().unwrap_or("it is too large");
+    found.unwrap_or_else(|| format!("gpgv cannot read it: {said}"))
 }
 
 /// The one signer of a status (doc/DETAILS of GnuPG, "General status codes"): exactly one good signature, by a key that has

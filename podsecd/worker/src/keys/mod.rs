@@ -131,8 +131,11 @@ pub fn count(config: &Config, creator: &AccountName) -> Result<u32, Failure> {
 /// # Errors
 /// when they cannot be read
 pub fn trusted(config: &Config, creator: &AccountName) -> Result<Vec<trust::Key>, Failure> {
+    let user = User::from_name(creator.as_str()).map_err(|error| Failure::new(Reason::Resources, error))?;
     let stored: Option<Stored> = read_json(&path(config, creator))?;
-    Ok(stored.unwrap_or_default().trusted())
+    // Not those of somebody else who had the name.
+    let his = stored.filter(|stored| user.is_some_and(|user| user.uid.as_raw() == stored.uid));
+    Ok(his.unwrap_or_default().trusted())
 }
 
 /// Is there anything to [`forget`]?

@@ -399,7 +399,8 @@ impl Revise {
     }
 
     fn publish_todo(&self) -> Result<Option<String>, Failure> {
-        let stale = bundle::is_stale(&self.config, self.number())?;
+        // What is another host's is not this one's to sign.
+        let stale = self.next.follows.is_none() && bundle::is_stale(&self.config, self.number())?;
         Ok(stale.then(|| "sign the bundle for other hosts anew".into()))
     }
 
@@ -547,8 +548,10 @@ fn put_hosts(trust: &Trust) -> Result<(), Failure> {
         if Some(&wanted) == there.as_ref() || (there.is_none() && wanted.is_empty()) {
             return Ok(());
         }
-        if read(HOSTS)? == there {
-            return file::replace(Path::new(HOSTS), &wanted, 0o644).map_err(at(Path::new(HOSTS)));
+        let path = Path::new(HOSTS);
+        let same = || read(HOSTS).is_ok_and(|now| now == there);
+        if file::replace_if(path, &wanted, 0o644, same).map_err(at(path))? {
+            return Ok(());
         }
     }
     Err(Failure::new(Reason::Resources, format!("{HOSTS} is being written to by somebody else all the time")))
