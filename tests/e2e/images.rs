@@ -31,9 +31,9 @@ tests! {
     what_fails_does_not_stop_the_rest
     archives_of_older_podsecs
     images_of_a_kubernetes_version
-    t58_hostile_archives
-    t58_bombs
-    t58_an_image_points_nowhere_else
+    hostile_archives
+    bombs
+    an_image_points_nowhere_else
     not_as_root
 }
 
@@ -683,7 +683,7 @@ fn is_refused(archive: &str, reason: &str) {
     assert_eq!(manifest(&at("hostile/a:1")), None, "{archive}");
 }
 
-fn t58_hostile_archives(_: &mut Oracle) {
+fn hostile_archives(_: &mut Oracle) {
     let (_site, place) = (Site::new(), Place::new());
     let mut layout = place.layout("amd64");
     layout.add("a:1", "amd64", 1000);
@@ -736,7 +736,7 @@ fn t58_hostile_archives(_: &mut Oracle) {
     is_refused(&hand_over(&place.0.join("x.tar.xz"), "cut.tar.xz"), "cannot be unpacked: xz");
 }
 
-fn t58_bombs(_: &mut Oracle) {
+fn bombs(_: &mut Oracle) {
     let (_site, place) = (Site::new(), Place::new());
     place.layout("amd64").add("a:1", "amd64", 1000);
     let tree = |script: &str| {
@@ -791,7 +791,7 @@ fn t58_bombs(_: &mut Oracle) {
 }
 
 /// A layer may say that it is fetched from elsewhere, and skopeo would go there: to the cloud's own address, for one.
-fn t58_an_image_points_nowhere_else(_: &mut Oracle) {
+fn an_image_points_nowhere_else(_: &mut Oracle) {
     let (_site, place) = (Site::new(), Place::new());
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     listener.set_nonblocking(true).unwrap();
