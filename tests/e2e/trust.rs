@@ -39,6 +39,7 @@ tests! {
     revisions_come_back
     changed_by_hand
     keys_are_not_inherited
+    scopes_are_not_inherited
     who_may
 }
 
@@ -899,6 +900,27 @@ fn keys_are_not_inherited(_: &mut Oracle) {
     fs::remove_file("/var/sigstore/keys/ben.pgp").unwrap();
     made(told);
     assert_eq!(found, Some(vec![]), "the key of somebody else is trusted for him");
+}
+
+fn scopes_are_not_inherited(_: &mut Oracle) {
+    let _host = Untrusted::host();
+    made(init(settings()));
+    let old = "registry.local:5000/old";
+    let amy = Person::creator(AMY, &[old]);
+    let with_amy = current().head.revision;
+    // By podsec's own means and by others, and an old revision has her still.
+    drop(amy);
+    assert!(rollback(with_amy).is_ok());
+    assert_eq!(signers(old), None, "somebody who is gone signs");
+    let amy = Person::creator(AMY, &[old]);
+    bash(ROOT, "userdel amy; rm -rf /home/amy");
+    fs::remove_file("/var/lib/podsec/users/amy.json").unwrap();
+    assert!(signers(old).is_some());
+    let again = Person::creator(AMY, &["registry.local:5000/new"]);
+    assert_eq!(signers(old), None, "scopes of somebody else are his");
+    assert!(signers("registry.local:5000/new").is_some());
+    drop(again);
+    std::mem::forget(amy);
 }
 
 fn who_may(oracle: &mut Oracle) {

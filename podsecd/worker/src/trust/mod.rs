@@ -29,6 +29,7 @@ use podsec_wire::Channel;
 use podsec_wire::messages::{FileState, Job, Reply, Revision, Step, TrustPart};
 use serde::{Deserialize, Serialize};
 use state::{HOSTS, POLICY, Written};
+use std::collections::BTreeSet;
 use std::io::{self, BufRead as _};
 use std::path::{Path, PathBuf};
 
@@ -622,6 +623,18 @@ fn without_revoked(config: &Config, now: &Trust, old: &mut Trust) -> Result<Vec<
         }
         *keys = good;
     }
+    // Whoever comes by the name of somebody who is gone would have his scopes, too.
+    let names = old.scopes.values().flat_map(|signers| signers.active.iter().chain(&signers.retired));
+    let names: BTreeSet<Name> = names.cloned().collect();
+    for gone in names.into_iter().filter(|name| require_creator(config, &name.0).is_err()) {
+        for signers in old.scopes.values_mut() {
+            signers.active.remove(&gone);
+            signers.retired.remove(&gone);
+        }
+        warnings.push(format!("{} is no image creator any more, and signs nowhere", gone.0));
+    }
+    old.scopes.retain(|_, signers| !signers.active.is_empty() || !signers.retired.is_empty());
+    old.forget_keys();
     Ok(warnings)
 }
 

@@ -176,6 +176,7 @@ impl Create {
         // Of somebody who had the name before, and perhaps the number too.
         keys::forget(&self.config, self.name())?;
         credential::forget(self.name())?;
+        trust::nested_run(Revise::after(&self.job, self.name(), &Event::Gone)?)?;
         let (name, tag) = (self.name().as_str(), self.tag());
         let (home, shell) = (self.home(), self.config.users.shell.clone());
         let mut arguments =
