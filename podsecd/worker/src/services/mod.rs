@@ -521,12 +521,7 @@ impl Remove {
         };
         let mut stores = self.stores();
         stores.retain(|store| store.exists());
-        stores.iter().try_for_each(|store| empty(store).map_err(at(store)))?;
-        // Made by the deploy; the registry's is its unit's.
-        if self.remove.kind == ServiceKind::Signatures {
-            let _ = std::fs::remove_dir(SIGNATURES);
-        }
-        Ok(())
+        stores.iter().try_for_each(|store| empty(store).map_err(at(store)))
     }
 }
 
