@@ -48,7 +48,13 @@ const STORE: &str = "/var/lib/podsec-registry";
 /// Where everybody can put things.
 const SHARED: &str = "/tmp/services";
 /// What trust and the servers change, and `Trusted` puts back.
-const KEPT: [&str; 4] = ["/etc/containers", "/etc/hosts", "/var/sigstore", "/var/lib/podsec/trust"];
+const KEPT: [&str; 5] = [
+    "/etc/containers",
+    "/etc/hosts",
+    "/etc/podsec/user-policy.json",
+    "/var/sigstore",
+    "/var/lib/podsec/trust",
+];
 
 // ---- what is asked, and answered
 
@@ -665,7 +671,8 @@ fn removed_without_and_with_data(_: &mut Oracle) {
     for directory in
         [STORE, "/etc/podsec/services/private", "/var/sigstore/sigstore", "/var/lib/podsec/signatures"]
     {
-        assert!(fs::read_dir(directory).unwrap().next().is_none(), "{directory}");
+        let is_empty = fs::read_dir(directory).map_or(true, |mut entries| entries.next().is_none());
+        assert!(is_empty, "{directory}");
     }
     assert!(
         !Path::new("/etc/podsec/ca").exists()
