@@ -30,13 +30,15 @@ pub fn program() -> Result<PathBuf, Failure> {
 }
 
 /// Its configuration (distribution's configuration.md). Locations are relative, so it need not know how it is called.
-/// Nobody deletes: each creator may push everywhere, and what is signed is told by its digest.
+/// Lines of requests would be the web server's business, and have what resumes an upload in them. Nobody deletes: each creator may push everywhere, and what is signed is told by its digest.
 pub fn render(store: &str) -> String {
     format!(
         "# Written by podsec; changes are shown by `podsecctl service status` and undone by the next deploy.
 version: 0.1
 log:
   level: warn
+  accesslog:
+    disabled: true
 storage:
   filesystem:
     rootdirectory: {store}
