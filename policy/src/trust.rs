@@ -372,6 +372,15 @@ impl fmt::Display for Digest {
     }
 }
 
+/// Is it a tag? distribution/reference: `[\w][\w.-]{0,127}`
+#[must_use]
+pub fn is_tag(text: &str) -> bool {
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    (1..=128).contains(&text.len())
+        && text.bytes().all(|byte| word(byte) || matches!(byte, b'.' | b'-'))
+        && text.bytes().next().is_some_and(word)
+}
+
 /// Why bytes are no signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a signature has 1 to {most} bytes, this one has {0}", most = SignatureBytes::LONGEST)]

@@ -3,6 +3,7 @@
 //! Must not repair: what is no name is refused, since skopeo gets what comes out of here.
 
 use podsec_policy::trust::Digest;
+use podsec_policy::trust::is_tag;
 use podsec_policy::user::Scope;
 use std::fmt;
 
@@ -120,13 +121,6 @@ impl fmt::Display for ImageName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.path, self.tag)
     }
-}
-
-/// `[\w][\w.-]{0,127}`
-pub fn is_tag(tag: &str) -> bool {
-    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    let allowed = |byte: u8| word(byte) || byte == b'.' || byte == b'-';
-    (1..=128).contains(&tag.len()) && tag.bytes().all(allowed) && tag.bytes().next().is_some_and(word)
 }
 
 /// An image to be fetched.

@@ -3,12 +3,12 @@
 //! Must not: hand it a passphrase where others can see it, sign what is not the manifest that the registry was asked for,
 //! or switch the policy off for what does not come from this host.
 
-use super::name::is_tag;
 use super::run::{Scratch, Watch, contents, memory, program};
 use super::skopeo::KEPT;
 use super::{Trouble, complaint, layout, usage};
 use crate::output::{Output, aside, clean};
 use podsec_policy::secret::Secret;
+use podsec_policy::trust::is_tag;
 use podsec_policy::trust::{Digest, SignatureBytes};
 use podsec_policy::user::{Fingerprint, Scope};
 use podsec_sys::nix::fcntl::OFlag;

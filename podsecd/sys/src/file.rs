@@ -170,6 +170,28 @@ impl Directory {
         self.directory(Path::new(name))
     }
 
+    /// The directory of that name in it, made where there is none.
+    ///
+    /// # Errors
+    /// mkdirat(2), openat2(2)
+    pub fn open_or_make(&self, name: &str, mode: u32) -> io::Result<Self> {
+        match self.make(name, mode) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.directory(Path::new(name)),
+            made => made,
+        }
+    }
+
+    /// Removes all that is in it; as [`Directory::remove_tree`].
+    ///
+    /// # Errors
+    /// as that; a name that is no UTF-8
+    pub fn empty(&self) -> io::Result<()> {
+        for name in self.names()? {
+            self.remove_tree(name.to_str().map_err(io::Error::other)?)?;
+        }
+        Ok(())
+    }
+
     /// Makes a file in it that was not there, with that in it.
     ///
     /// # Errors

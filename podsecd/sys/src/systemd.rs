@@ -6,6 +6,13 @@ use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
+
+/// sd_booted(3)
+#[must_use]
+pub fn runs() -> bool {
+    Path::new("/run/systemd/system").exists()
+}
 
 /// The sockets that systemd passed to this very process, which is to look once; `None` when it passed none.
 ///

@@ -1,6 +1,8 @@
 //! Other people's processes: acting as a user, and the programs of the distribution.
 
 use crate::Failure;
+use crate::store::read_text;
+use podsec_policy::accounts;
 use podsec_policy::reason::Reason;
 use podsec_sys::credentials::Account;
 use podsec_sys::process;
@@ -13,6 +15,19 @@ use std::time::Duration;
 pub const SOON: Duration = Duration::from_secs(5);
 /// The same, where programs run.
 pub const LONG: Duration = Duration::from_secs(30);
+
+/// One of the accounts that sysusers.d(5) makes: what runs as it has no other groups.
+///
+/// # Errors
+/// `Unsupported`
+pub fn system(name: &str) -> Result<Account, Failure> {
+    let passwd = read_text(Path::new("/etc/passwd"))?.unwrap_or_default();
+    let found = accounts::account(&passwd, name).ok_or_else(|| {
+        let text = format!("the user {name} is not on this host; systemd-sysusers makes it");
+        Failure::new(Reason::Unsupported, text)
+    })?;
+    Ok(Account { uid: found.uid, gid: found.gid, groups: Vec::new() })
+}
 
 /// Does something as that user, in a process of its own that has no way back. What is in his home is his, and may be
 /// anything: links to root's files, FIFOs, other people's directories. As him it can do no more than he can.

@@ -3,12 +3,11 @@
 //! directory of its own to write, no socket, no other process to look at, little memory and time.
 
 use crate::Failure;
-use crate::account::{LONG, act_as};
+use crate::account::{self, LONG, act_as};
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
     RulesetCreatedAttr as _, Scope, path_beneath_rules,
 };
-use podsec_policy::accounts;
 use podsec_policy::config::Config;
 use podsec_policy::reason::Reason;
 use podsec_sys::credentials::{self, Account};
@@ -79,19 +78,14 @@ pub fn inside<T: Serialize + DeserializeOwned>(
 
 /// A directory of the parser's own, for this one alone.
 fn prepare(config: &Config) -> Result<(Account, PathBuf), Failure> {
-    let passwd =
-        std::fs::read_to_string("/etc/passwd").map_err(|error| Failure::new(Reason::Resources, error))?;
-    let front = accounts::account(&passwd, &config.accounts.front);
-    let none =
-        || Failure::new(Reason::Unsupported, format!("no user {} on this host", config.accounts.front));
-    let front = front.ok_or_else(none)?;
+    let account = account::system(&config.accounts.front)?;
     let directory = config.socket.path.with_file_name(format!("{PREFIX}{}", std::process::id()));
     let made = || -> io::Result<()> {
         std::fs::DirBuilder::new().mode(0o700).create(&directory)?;
-        Directory::open(&directory)?.give(front.uid, front.gid, 0o700)
+        Directory::open(&directory)?.give(account.uid, account.gid, 0o700)
     };
     made().map_err(crate::store::at(&directory))?;
-    Ok((Account { uid: front.uid, gid: front.gid, groups: Vec::new() }, directory))
+    Ok((account, directory))
 }
 
 /// Removes what workers that were killed have left.
@@ -109,11 +103,7 @@ pub fn clean_up(config: &Config) {
 }
 
 fn empty(directory: &Path) -> io::Result<()> {
-    let held = Directory::open(directory)?;
-    for name in held.names()? {
-        held.remove_tree(name.to_str().map_err(io::Error::other)?)?;
-    }
-    Ok(())
+    Directory::open(directory)?.empty()
 }
 
 /// Shuts this process and whatever it starts in, for good. It is the other user already.

@@ -200,7 +200,7 @@ fn change(job: &Job, report: &mut Report) -> Result<Reply, Failure> {
             changes.carry_out(&mut change, job, deploy.dry_run, report)
         }
         Operation::RemoveService(remove) => {
-            let mut change = services::Remove::new(job, *remove)?;
+            let mut change = services::Remove::new(job, *remove);
             changes.carry_out(&mut change, job, remove.dry_run, report)
         }
         Operation::NewCredential => {
@@ -259,7 +259,7 @@ fn recover(changes: &Changes<'_>, job: &Job, report: &mut Report) -> Result<bool
             services::Deploy::new(job, *deploy).and_then(|mut deploy| changes.complete(&mut deploy, report))
         }
         Operation::RemoveService(remove) => {
-            services::Remove::new(job, *remove).and_then(|mut remove| changes.complete(&mut remove, report))
+            changes.complete(&mut services::Remove::new(job, *remove), report)
         }
         Operation::NewCredential => services::credential::NewCredential::new(job)
             .and_then(|mut credential| changes.complete(&mut credential, report)),

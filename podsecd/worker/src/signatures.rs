@@ -4,7 +4,7 @@
 //! repository and digest. Must not: keep what its creator could not have signed by trust as it is.
 
 use crate::change::{Act, Change};
-use crate::store::{at, now, public_directory, read_json, write_json};
+use crate::store::{accounts_in, at, now, public_directory, read_json, write_json};
 use crate::trust;
 use crate::{Failure, Report, member, signed};
 use podsec_policy::audit::hex;
@@ -12,7 +12,7 @@ use podsec_policy::config::Config;
 use podsec_policy::name::AccountName;
 use podsec_policy::peer::Role;
 use podsec_policy::reason::Reason;
-use podsec_policy::trust::{Digest, SignatureKind, SubmitSignature};
+use podsec_policy::trust::{Digest, SignatureKind, SubmitSignature, is_tag};
 use podsec_policy::user::{Fingerprint, Scope};
 use podsec_sys::file;
 use podsec_wire::Channel;
@@ -223,12 +223,6 @@ fn fits(said: &[u8], repository: &Scope, digest: &Digest) -> Result<String, Stri
     let reference = identity.reference;
     let rest = reference.strip_prefix(repository.as_str());
     let tag = rest.and_then(|rest| rest.strip_prefix(':'));
-    // distribution/reference: [\w][\w.-]{0,127}
-    let is_tag = |tag: &str| {
-        (1..=128).contains(&tag.len())
-            && !tag.starts_with(['.', '-'])
-            && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
-    };
     let is_digest = rest.and_then(|rest| rest.strip_prefix('@')) == Some(digest.as_str());
     if !tag.is_some_and(is_tag) && !is_digest {
         return Err(format!("it signs {reference}, which is not in {repository}"));
@@ -259,15 +253,7 @@ pub fn list(
         }
         Some(named) => vec![named.clone()],
         None if !administrator => own.into_iter().collect(),
-        None => {
-            let names =
-                std::fs::read_dir(config.audit.state.join("signatures")).into_iter().flatten().flatten();
-            let names =
-                names.filter_map(|entry| AccountName::new(entry.file_name().into_string().ok()?).ok());
-            let mut names: Vec<_> = names.collect();
-            names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-            names
-        }
+        None => accounts_in(&config.audit.state.join("signatures"), ""),
     };
     let trust = trust::current(config)?.map(|stored| stored.trust);
     for creator in creators {

@@ -1,12 +1,45 @@
 //! podsec's own files: root's, in directories of root's, each replaced as a whole.
 
 use crate::Failure;
+use podsec_policy::name::AccountName;
 use podsec_policy::reason::Reason;
 use podsec_sys::file::{self, FileError};
 use serde::{Serialize, de::DeserializeOwned};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A file of the host's, `None` where there is none.
+///
+/// # Errors
+/// read(2)
+pub fn read(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(at(path)(error)),
+    }
+}
+
+/// The same as text: what is no UTF-8 in other people's lines must not keep the others from being read.
+///
+/// # Errors
+/// read(2)
+pub fn read_text(path: &Path) -> Result<Option<String>, Failure> {
+    Ok(read(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// Whose records are in a directory, by their names without `end`; in order.
+pub fn accounts_in(directory: &Path, end: &str) -> Vec<AccountName> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        AccountName::new(name.strip_suffix(end)?).ok()
+    });
+    let mut names: Vec<_> = names.collect();
+    names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    names
+}
 
 /// A file of podsec's own, `None` where there is none.
 ///

@@ -2,6 +2,7 @@
 //!
 //! Owns their full form and where a policy is looked up for them. Must not do: guess what else a text may mean.
 
+use crate::trust::is_tag;
 use crate::user::Scope;
 
 /// `host[:port]/path` with a tag or a digest, in full.
@@ -83,13 +84,6 @@ pub(super) fn is_name(text: &str) -> bool {
 
 fn is_component(part: &str) -> bool {
     !part.contains('/') && Scope::new(format!("a.b/{part}")).is_ok()
-}
-
-fn is_tag(tag: &str) -> bool {
-    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    (1..=128).contains(&tag.len())
-        && tag.bytes().all(|byte| word(byte) || matches!(byte, b'.' | b'-'))
-        && tag.bytes().next().is_some_and(word)
 }
 
 fn is_digest(digest: &str) -> bool {

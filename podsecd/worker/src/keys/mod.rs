@@ -10,7 +10,7 @@ mod judge;
 pub use generate::generate;
 
 use crate::change::{Act, Change};
-use crate::store::{at, now, public_directory, read_json, remove, write_json};
+use crate::store::{accounts_in, at, now, public_directory, read_json, remove, write_json};
 use crate::trust::{self, Event, Revise};
 use crate::{Failure, Report, member};
 use judge::{Judged, judge};
@@ -429,14 +429,7 @@ pub fn list(
     let mut creators = Vec::new();
     match (named, administrator) {
         (Some(named), true) => creators.push(named.clone()),
-        (None, true) => {
-            let directory = job.config.audit.state.join("keys");
-            for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
-                let name = entry.file_name().into_string().unwrap_or_default();
-                creators.extend(name.strip_suffix(".json").and_then(|name| AccountName::new(name).ok()));
-            }
-            creators.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-        }
+        (None, true) => creators = accounts_in(&job.config.audit.state.join("keys"), ".json"),
         (named, false) => creators.push(Creator::asked(job, named)?.name),
     }
     for creator in creators {

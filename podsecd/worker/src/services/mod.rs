@@ -12,14 +12,15 @@ mod registry;
 mod unit;
 mod web;
 
+use crate::account::system as account;
 use crate::change::{Act, Change};
-use crate::store::{at, now, public_directory, read_json, remove, write_json};
+use crate::store::{at, now, public_directory, read_json, read_text, remove, write_json};
 use crate::{Failure, Report, trust};
-use podsec_policy::accounts;
 use podsec_policy::config::Config;
 use podsec_policy::reason::Reason;
 use podsec_policy::trust::{DeployService, Endpoint, RemoveService, ServiceKind, Settings};
 use podsec_sys::file::{self, Directory};
+use podsec_sys::systemd;
 use podsec_wire::messages::{Job, Reply, ServiceHealth, ServiceState, Step};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -143,27 +144,6 @@ fn of_servers(settings: Settings) -> Settings {
     Settings { address: None, names: Vec::new(), ..settings }
 }
 
-/// `None`: there is none.
-fn read_text(path: &Path) -> Result<Option<String>, Failure> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(at(path)(error)),
-    }
-}
-
-/// One of the accounts that sysusers.d(5) makes.
-fn account(name: &str) -> Result<podsec_sys::credentials::Account, Failure> {
-    let passwd = read_text(Path::new("/etc/passwd"))?.unwrap_or_default();
-    let found = accounts::account(&passwd, name).ok_or_else(|| {
-        Failure::new(
-            Reason::Unsupported,
-            format!("the user {name} is not on this host; systemd-sysusers makes it"),
-        )
-    })?;
-    Ok(podsec_sys::credentials::Account { uid: found.uid, gid: found.gid, groups: Vec::new() })
-}
-
 /// A directory to try things in, empty at first, gone at the end.
 struct Scratch {
     path: PathBuf,
@@ -207,12 +187,7 @@ fn private() -> Result<(), Failure> {
     let (path, gid) = (Path::new(PRIVATE), account(web::USER)?.gid);
     let made = || -> io::Result<()> {
         let parent = Directory::open(Path::new(CONFIGURATION))?;
-        let directory = match parent.make("private", 0o700) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                parent.directory(Path::new("private"))?
-            }
-            made => made?,
-        };
+        let directory = parent.open_or_make("private", 0o700)?;
         // The mode while the group is this process's own: afterwards S_ISGID takes CAP_FSETID (chmod(2)).
         directory.give(0, 0, 0o2750)?;
         directory.give(0, gid, 0o2750)
@@ -336,7 +311,7 @@ impl Deploy {
     }
 
     fn unit_todo(&self) -> Result<Option<String>, Failure> {
-        unit::todo(&self.next()?)
+        Ok(unit::todo(&self.next()?))
     }
 
     fn unit_run(&mut self) -> Result<(), Failure> {
@@ -362,7 +337,7 @@ impl Change for Deploy {
 
     fn warnings(&mut self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if !unit::systemd_runs() {
+        if !systemd::runs() {
             warnings.push(format!(
                 "no systemd runs here, so nothing was started; by hand: what ExecStart= of {} says, as their users",
                 unit::names(&[ServiceKind::Registry]).join(" and ")
@@ -394,12 +369,8 @@ pub struct Remove {
 
 impl Remove {
     /// From a request.
-    ///
-    /// # Errors
-    /// none yet
-    #[expect(clippy::unnecessary_wraps, reason = "as other changes")]
-    pub fn new(job: &Job, remove: RemoveService) -> Result<Self, Failure> {
-        Ok(Self { config: (*job.config).clone(), remove })
+    pub fn new(job: &Job, remove: RemoveService) -> Self {
+        Self { config: (*job.config).clone(), remove }
     }
 
     /// What stays; `None`: nothing.
@@ -446,7 +417,7 @@ impl Remove {
         match self.rest()? {
             Some(rest) => {
                 let stop = unit::stop_todo(&unneeded(&rest));
-                let reload = unit::todo(&rest)?;
+                let reload = unit::todo(&rest);
                 Ok(match (stop, reload) {
                     (Some(stop), Some(reload)) => Some(format!("{stop}; {reload}")),
                     (stop, reload) => stop.or(reload),
@@ -460,7 +431,7 @@ impl Remove {
         match self.rest()? {
             Some(rest) => {
                 // The web server first, so that nobody is sent to what is not there.
-                if unit::todo(&rest)?.is_some() {
+                if unit::todo(&rest).is_some() {
                     unit::run(&rest)?;
                 }
                 unit::stop(&unneeded(&rest))
@@ -512,13 +483,7 @@ impl Remove {
     }
 
     fn store_run(&mut self) -> Result<(), Failure> {
-        let empty = |store: &Path| -> io::Result<()> {
-            let held = Directory::open(store)?;
-            for name in held.names()? {
-                held.remove_tree(name.to_str().map_err(io::Error::other)?)?;
-            }
-            Ok(())
-        };
+        let empty = |store: &Path| Directory::open(store).and_then(|held| held.empty());
         let mut stores = self.stores();
         stores.retain(|store| store.exists());
         stores.iter().try_for_each(|store| empty(store).map_err(at(store)))
@@ -540,7 +505,7 @@ impl Change for Remove {
     ];
 
     fn warnings(&mut self) -> Vec<String> {
-        if unit::systemd_runs() || web::configuration().is_none() {
+        if systemd::runs() || web::configuration().is_none() {
             return Vec::new();
         }
         vec!["no systemd runs here, so the servers go on as they are; end or restart them by hand".into()]

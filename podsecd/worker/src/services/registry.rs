@@ -30,7 +30,8 @@ pub fn program() -> Result<PathBuf, Failure> {
 }
 
 /// Its configuration (distribution's configuration.md). Locations are relative, so it need not know how it is called.
-/// Lines of requests would be the web server's business, and have what resumes an upload in them. Nobody deletes: each creator may push everywhere, and what is signed is told by its digest.
+/// Lines of requests have what resumes an upload in them, so there are none. Nobody deletes: each creator may push
+/// everywhere, and what is signed is told by its digest.
 pub fn render(store: &str) -> String {
     format!(
         "# Written by podsec; changes are shown by `podsecctl service status` and undone by the next deploy.
@@ -96,12 +97,7 @@ pub fn make_store() -> Result<(), Failure> {
     let make = || -> io::Result<()> {
         let parent = Directory::open(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
         let name = path.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidInput)?;
-        let store = match parent.make(name, 0o755) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                parent.directory(Path::new(name))?
-            }
-            made => made?,
-        };
+        let store = parent.open_or_make(name, 0o755)?;
         // Everybody may read, as by pulling; so its size can be told without a capability.
         store.give(account.uid, account.gid, 0o755)
     };

@@ -4,6 +4,7 @@ use super::{ServiceKind, Services, web};
 use crate::Failure;
 use podsec_policy::reason::Reason;
 use podsec_sys::program::{Run, find_roots, run_with};
+use podsec_sys::systemd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -19,11 +20,6 @@ fn systemctl(arguments: &[&str]) -> Result<(), Failure> {
     let environment = [("SYSTEMCTL_FORCE_BUS", Path::new("1"))];
     let run = Run { environment: &environment, deadline: Duration::from_secs(40), ..Run::default() };
     run_with(&path, arguments, run).map(drop).map_err(|error| Failure::new(Reason::Program, error))
-}
-
-/// sd_booted(3)
-pub fn systemd_runs() -> bool {
-    Path::new("/run/systemd/system").exists()
 }
 
 /// Of what a kind of server is.
@@ -55,15 +51,11 @@ fn runs(services: &Services) -> bool {
 }
 
 /// What is to be done so that they do.
-///
-/// # Errors
-/// none yet
-#[expect(clippy::unnecessary_wraps, reason = "as all that an act would do")]
-pub fn todo(services: &Services) -> Result<Option<String>, Failure> {
-    let todo = systemd_runs() && !runs(services);
-    Ok(todo.then(|| {
+pub fn todo(services: &Services) -> Option<String> {
+    let todo = systemd::runs() && !runs(services);
+    todo.then(|| {
         format!("have {} run with this configuration, now and at boot", needed(services).join(" and "))
-    }))
+    })
 }
 
 /// Does it, and waits until they answer.
@@ -103,7 +95,7 @@ fn up(kinds: &[ServiceKind]) -> Vec<&'static str> {
 
 /// What is to be done so that these do not run.
 pub fn stop_todo(kinds: &[ServiceKind]) -> Option<String> {
-    let up = if systemd_runs() { up(kinds) } else { Vec::new() };
+    let up = if systemd::runs() { up(kinds) } else { Vec::new() };
     (!up.is_empty()).then(|| format!("stop {}, now and at boot", up.join(" and ")))
 }
 
@@ -112,7 +104,7 @@ pub fn stop_todo(kinds: &[ServiceKind]) -> Option<String> {
 /// # Errors
 /// `Program` with what systemctl said
 pub fn stop(kinds: &[ServiceKind]) -> Result<(), Failure> {
-    let up = if systemd_runs() { up(kinds) } else { Vec::new() };
+    let up = if systemd::runs() { up(kinds) } else { Vec::new() };
     if up.is_empty() {
         return Ok(());
     }

@@ -197,7 +197,7 @@ pub fn follow(job: &Job, sync: &SyncTrust, now: Option<Stored>) -> Result<Revise
     let loopback = trust.settings.address.filter(|address| address.is_loopback());
     trust.settings.address = trust.settings.address.filter(|address| !address.is_loopback());
     let what = format!("revision {revision} of {}", trust.follows.as_deref().unwrap_or_default());
-    let mut revise = Revise::to(job, trust, what, sync.reason.clone())?;
+    let mut revise = Revise::to(job, now, trust, what, sync.reason.clone())?;
     if let Some(loopback) = loopback {
         revise.warnings.push(format!(
             "{loopback} is the other host's address for itself; the names are not written to /etc/hosts"

@@ -12,7 +12,7 @@ pub use state::{Key, Name, Signers, Trust};
 
 use crate::change::{Act, Change};
 use crate::fault::point;
-use crate::store::{at, now, public_directory, read_json, remove, write_json};
+use crate::store::{self, at, now, public_directory, read_json, remove, write_json};
 use crate::{Failure, Report, member};
 use podsec_policy::config::Config;
 use podsec_policy::containers::hosts::usable_address;
@@ -62,10 +62,7 @@ fn revision_path(config: &Config, number: u64) -> PathBuf {
 
 fn load(config: &Config, number: u64) -> Result<Option<Stored>, Failure> {
     let path = revision_path(config, number);
-    let text = match std::fs::read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        text => text.map_err(at(&path))?,
-    };
+    let Some(text) = store::read(&path)? else { return Ok(None) };
     let bad = |error: serde_json::Error| at(&path)(error.into());
     let end = text.iter().position(|&byte| byte == b'\n').unwrap_or(text.len());
     let (head, trust) = text.split_at(end);
@@ -101,11 +98,7 @@ pub fn settings(config: &Config) -> Result<Option<Settings>, Failure> {
 }
 
 fn read(path: &str) -> Result<Option<Vec<u8>>, Failure> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(at(Path::new(path))(error)),
-    }
+    store::read(Path::new(path))
 }
 
 /// A new revision, or the files of the current one again.
@@ -145,7 +138,7 @@ impl Revise {
                 };
                 next.settings = init.settings.clone();
                 let what = if now.is_some() { "settings" } else { "trust from now on" };
-                Self::to(job, next, what.into(), init.reason.clone())
+                Self::to(job, now, next, what.into(), init.reason.clone())
             }
             Operation::RollbackTrust(to) => {
                 let now = now.ok_or(Reason::NoTrust)?;
@@ -156,8 +149,8 @@ impl Revise {
                 })?;
                 let mut next = old.trust;
                 let dropped = without_revoked(config, &now.trust, &mut next)?;
-                let mut revise =
-                    Self::to(job, next, format!("as in revision {}", to.revision), to.reason.clone())?;
+                let what = format!("as in revision {}", to.revision);
+                let mut revise = Self::to(job, Some(now), next, what, to.reason.clone())?;
                 revise.warnings.extend(dropped);
                 Ok(revise)
             }
@@ -169,7 +162,7 @@ impl Revise {
                 next.grant(grant)?;
                 next.keys.insert(Name(grant.creator.clone()), keys.clone());
                 let what = format!("{} signs in {}", grant.creator, list(&grant.scopes));
-                let mut revise = Self::to(job, next, what, grant.reason.clone())?;
+                let mut revise = Self::to(job, Some(now), next, what, grant.reason.clone())?;
                 if !keys.iter().any(|key| key.kind == grant.kind) {
                     revise.warnings.push(format!(
                         "{} has published no such key yet; until then nothing runs from there: podsecctl key publish",
@@ -190,7 +183,7 @@ impl Revise {
                 let scopes = if revoke.scopes.is_empty() { "any scope".into() } else { list(&revoke.scopes) };
                 let more = if revoke.distrust { "; what he signed is not trusted either" } else { "" };
                 let what = format!("{} signs no more in {scopes}{more}", revoke.creator);
-                Self::to(job, next, what, revoke.reason.clone())
+                Self::to(job, Some(now), next, what, revoke.reason.clone())
             }
             Operation::SyncTrust(sync) => bundle::follow(job, sync, now),
             _ => Err(Reason::Bug.into()),
@@ -206,7 +199,7 @@ impl Revise {
         if now.trust.follows.is_some() {
             return Ok(None);
         }
-        let mut next = now.trust;
+        let mut next = now.trust.clone();
         // To take trust away cannot wait until somebody has looked at what was changed by hand.
         let (what, overwrite) = match event {
             Event::Keys(keys, urgent) => {
@@ -233,17 +226,21 @@ impl Revise {
             }
         };
         let reason = TrustReason { overwrite, ..TrustReason::default() };
-        Self::to(job, next, what, reason).map(Some)
+        Self::to(job, Some(now), next, what, reason).map(Some)
     }
 
-    fn to(job: &Job, next: Trust, what: String, reason: TrustReason) -> Result<Self, Failure> {
-        let config = &job.config;
-        let current = current(config)?;
+    fn to(
+        job: &Job,
+        current: Option<Stored>,
+        next: Trust,
+        what: String,
+        reason: TrustReason,
+    ) -> Result<Self, Failure> {
         let before = match &current {
             Some(current) => current.trust.files(),
             None => Vec::new(),
         };
-        let (files, config) = (next.files(), (**config).clone());
+        let (files, config) = (next.files(), (*job.config).clone());
         let (uid, warnings) = (job.uid, Vec::new());
         let revise =
             Self { config, uid, what, reason, current, next, files, before, warnings, followed: None };

@@ -19,6 +19,7 @@ use podsec_sys::file::Directory;
 use podsec_sys::nix::fcntl::OFlag;
 use podsec_sys::nix::unistd::{AccessFlags, eaccess};
 use podsec_sys::program::ProgramError;
+use podsec_sys::systemd;
 use podsec_wire::messages::{Job, Step};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -46,7 +47,7 @@ impl Create {
     pub fn new(job: &Job, new: NewUser) -> Self {
         let config = (*job.config).clone();
         let mut warnings = Vec::new();
-        if new.linger && !systemd_runs() {
+        if new.linger && !systemd::runs() {
             warnings.push(
                 "unsupported: no systemd runs here, so nothing ends with a login or outlives it".into(),
             );
@@ -379,7 +380,7 @@ impl Create {
 
     fn linger_todo(&self) -> Result<Option<String>, Failure> {
         let lingers = || Path::new(LINGER).join(self.name().as_str()).exists();
-        let todo = self.new.linger && systemd_runs() && !lingers();
+        let todo = self.new.linger && systemd::runs() && !lingers();
         Ok(todo.then(|| format!("let processes of {} outlive his login", self.name())))
     }
 
@@ -512,11 +513,6 @@ impl Create {
 const AUTH: &str = "~/.config/containers/auth.json";
 /// Names of users whose processes outlive their login (loginctl(1)).
 const LINGER: &str = "/var/lib/systemd/linger";
-
-/// sd_booted(3)
-fn systemd_runs() -> bool {
-    Path::new("/run/systemd/system").exists()
-}
 
 impl Change for Create {
     const ACTS: &'static [Act<Self>] = &[

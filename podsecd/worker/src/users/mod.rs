@@ -19,7 +19,7 @@ pub use idmaps::{IdMaps, show as show_idmaps};
 pub use lock::{Lock, set_password};
 pub use verify::verify;
 
-use crate::store::{at, read_json, write_json};
+use crate::store::{at, read_json, read_text, write_json};
 use crate::{Failure, Report, keys, member};
 use podsec_policy::accounts;
 use podsec_policy::config::Config;
@@ -94,13 +94,7 @@ pub fn creators(config: &Config) -> Result<Vec<(AccountName, Vec<Scope>)>, Failu
 
 /// One of the account files, whole.
 fn etc(name: &str) -> Result<String, Failure> {
-    let path = Path::new("/etc").join(name);
-    match std::fs::read(&path) {
-        // Other people's lines may hold anything.
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => Err(at(&path)(error)),
-    }
+    Ok(read_text(&Path::new("/etc").join(name))?.unwrap_or_default())
 }
 
 /// A user as the account files have him.
