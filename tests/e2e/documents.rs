@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
@@ -84,14 +84,6 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         fs::remove_dir_all(&self.0).unwrap();
     }
-}
-
-fn is_installed(program: &str) -> bool {
-    let found = Path::new("/usr/bin").join(program).exists();
-    if !found {
-        println!("without {program}: it is not installed (tests/host/deps check)");
-    }
-    found
 }
 
 /// With none of the host's own documents but those that are given to it.
@@ -324,7 +316,7 @@ fn policy(text: &str) -> String {
 }
 
 fn policies(_: &mut Oracle) {
-    if !is_installed("skopeo") {
+    if !podsec_tests::host::are_installed(&["skopeo"]) {
         return;
     }
     let scratch = Scratch::new();
@@ -416,7 +408,7 @@ fn accept_all() -> Vec<u8> {
 
 /// Rejects in one scope only, and so finds out for which images skopeo looks there.
 fn what_a_policy_decides(_: &mut Oracle) {
-    if !is_installed("skopeo") {
+    if !podsec_tests::host::are_installed(&["skopeo"]) {
         return;
     }
     let (scratch, server) = (Scratch::new(), Server::start());
@@ -519,7 +511,7 @@ const LOOKASIDES: &[(Takes, &str)] = &[
 ];
 
 fn lookasides(_: &mut Oracle) {
-    if !is_installed("skopeo") {
+    if !podsec_tests::host::are_installed(&["skopeo"]) {
         return;
     }
     let scratch = Scratch::new();
@@ -544,7 +536,7 @@ fn lookasides(_: &mut Oracle) {
 
 /// What is rendered says to skopeo what it says to us: of the new names and the old ones, the new.
 fn where_signatures_are_looked_for(_: &mut Oracle) {
-    if !is_installed("skopeo") {
+    if !podsec_tests::host::are_installed(&["skopeo"]) {
         return;
     }
     let (scratch, server) = (Scratch::new(), Server::start());
@@ -638,7 +630,7 @@ const REGISTRIES: &[(Takes, &str)] = &[
 ];
 
 fn registries(_: &mut Oracle) {
-    if !is_installed("skopeo") {
+    if !podsec_tests::host::are_installed(&["skopeo"]) {
         return;
     }
     let scratch = Scratch::new();
@@ -658,7 +650,7 @@ fn registries(_: &mut Oracle) {
 }
 
 fn where_images_are_fetched(_: &mut Oracle) {
-    if !is_installed("skopeo") {
+    if !podsec_tests::host::are_installed(&["skopeo"]) {
         return;
     }
     let (scratch, server) = (Scratch::new(), Server::start());

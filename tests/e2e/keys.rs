@@ -4,6 +4,7 @@
 use crate::Test;
 use podsec_proto::v1::PublishKeyRequest;
 use podsec_tests::oracle::Oracle;
+use podsec_tests::people::bash;
 use podsec_tests::people::{self, ALICE, CAROL, CLUSTER, DAVE, ERIN, MALLORY, ROOT};
 use podsec_tests::{client, host, role};
 use serde_json::Value;
@@ -86,11 +87,6 @@ fn refusal(status: i32, reason: &str) -> (i32, String) {
     (status, reason.to_owned())
 }
 
-/// A script of his, which has to succeed: what it printed.
-fn bash(who: &str, script: &str) -> String {
-    host::run(people::command(who, "/bin/bash").args(["-ec", script]))
-}
-
 /// A creator, removed with all that is his at the end of the test.
 struct Creator(&'static str);
 
@@ -152,17 +148,9 @@ fn has_nothing(name: &str) -> bool {
 
 // ---- signing and verifying, by other people's tools
 
-fn everybodys_directory() {
-    fs::create_dir_all(SHARED).unwrap();
-    fs::set_permissions(SHARED, fs::Permissions::from_mode(0o1777)).unwrap();
-}
-
 /// A file in [`SHARED`].
 fn shared(name: &str, contents: &[u8]) -> String {
-    everybodys_directory();
-    let path = format!("{SHARED}/{name}");
-    fs::write(&path, contents).unwrap();
-    path
+    host::shared(SHARED, name, contents)
 }
 
 /// He signs a file: the signature's.
@@ -203,14 +191,6 @@ fn sequoia_verifies(creator: &str, signature: &str, file: &str) -> bool {
         sq(&["verify", "--signer-file", keys, "--signature-file", signature, file])
     };
     output.status.success()
-}
-
-fn is_installed(program: &str) -> bool {
-    let found = Path::new("/usr/bin").join(program).exists();
-    if !found {
-        println!("without {program}: it is not installed (tests/host/deps check)");
-    }
-    found
 }
 
 /// Fingerprints of the keys in these bytes, as gpg lists them.
@@ -278,7 +258,7 @@ fn made_with_a_key_he_signs(_: &mut Oracle) {
     for (creator, signature, file) in wrong {
         assert_eq!(verified(creator, signature, file), None, "{creator}: {signature} of {file}");
     }
-    if is_installed("sq") {
+    if host::are_installed(&["sq"]) {
         assert!(sequoia_verifies(AMY, &by_amy, &file) && sequoia_verifies(BEN, &by_ben, &file));
         for (creator, signature, file) in wrong {
             assert!(!sequoia_verifies(creator, signature, file), "{creator}: {signature} of {file}");
@@ -287,7 +267,7 @@ fn made_with_a_key_he_signs(_: &mut Oracle) {
 }
 
 fn skopeo_signs_images(_: &mut Oracle) {
-    if !is_installed("skopeo") {
+    if !host::are_installed(&["skopeo"]) {
         return;
     }
     let (_amy, amys) = Creator::with_key(AMY);
@@ -752,7 +732,7 @@ chmod 644 *
 fn corpus(name: &str) -> String {
     static MADE: OnceLock<()> = OnceLock::new();
     MADE.get_or_init(|| {
-        everybodys_directory();
+        host::everybodys_directory(SHARED);
         host::run(Command::new("/bin/bash").args(["-c", CORPUS]));
     });
     format!("{SHARED}/{name}")
@@ -992,7 +972,7 @@ fn t53_whose_key_it_is(_: &mut Oracle) {
 fn t53_keys_are_not_inherited(_: &mut Oracle) {
     bash(ROOT, "useradd --create-home --groups podman,podman_dev ben");
     let key = format!("{SHARED}/bens");
-    everybodys_directory();
+    host::everybodys_directory(SHARED);
     bash(
         ROOT,
         &format!(

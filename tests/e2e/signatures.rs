@@ -13,7 +13,6 @@ use podsec_tests::{host, role};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -41,17 +40,9 @@ tests! {
 const SHARED: &str = "/tmp/signatures";
 const STORE: &str = "/var/sigstore/sigstore";
 
-fn everybodys_directory() {
-    fs::create_dir_all(SHARED).unwrap();
-    fs::set_permissions(SHARED, fs::Permissions::from_mode(0o1777)).unwrap();
-}
-
 /// A file in [`SHARED`] that everybody reads.
 fn shared(name: &str, contents: &[u8]) -> String {
-    everybodys_directory();
-    let path = format!("{SHARED}/{name}");
-    fs::write(&path, contents).unwrap();
-    path
+    host::shared(SHARED, name, contents)
 }
 
 fn digest(of: &[u8]) -> String {
@@ -129,7 +120,7 @@ fn two() -> (Untrusted, [(Person, String); 2]) {
         Person::creator(BEN, &["registry.local:5000/ben"]),
     ];
     made(init(settings()));
-    everybodys_directory();
+    host::everybodys_directory(SHARED);
     (host, people)
 }
 
@@ -628,7 +619,7 @@ fn image(number: usize) -> String {
         printf '{{"schemaVersion":2,"manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:%s","size":%s}}]}}' $manifest $(size $manifest) >index.json
         echo '{{"imageLayoutVersion":"1.0.0"}}' >oci-layout; chmod -R a+rX .; echo sha256:$manifest"#
     );
-    everybodys_directory();
+    host::everybodys_directory(SHARED);
     bash(ROOT, &script).trim().to_owned()
 }
 
@@ -676,24 +667,15 @@ fn runs(who: &str, image: &str) -> Result<String, String> {
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
-fn is_installed(programs: &[&str]) -> bool {
-    let missing: Vec<_> =
-        programs.iter().filter(|program| !Path::new("/usr/bin").join(program).exists()).collect();
-    if !missing.is_empty() {
-        println!("without {missing:?}: not installed (tests/host/deps check)");
-    }
-    missing.is_empty()
-}
-
 fn t57_signed_images_run_and_no_others(_: &mut Oracle) {
-    if !is_installed(&["skopeo", "docker-registry", "python3"]) {
+    if !host::are_installed(&["skopeo", "docker-registry", "python3"]) {
         return;
     }
     let (_host, [(_amy, amys), (_ben, bens)]) = two();
     assert!(block().len() == 3 && REGISTRY == "registry.local:5000");
     let _zoe = Person::image_user("zoe");
     let _servers = Servers::start();
-    let podman = is_installed(&["podman", "crun"]);
+    let podman = host::are_installed(&["podman", "crun"]);
     let app = |name: &str| format!("{REGISTRY}/{name}");
     let expect = |image: &str, runs_it: bool, why: &str| {
         for who in ["zoe", DAVE, MALLORY] {
@@ -784,7 +766,7 @@ fn leave() {
 }
 
 fn t57_what_is_withdrawn(_: &mut Oracle) {
-    if !is_installed(&["skopeo", "docker-registry", "python3"]) {
+    if !host::are_installed(&["skopeo", "docker-registry", "python3"]) {
         return;
     }
     let (_host, [(_amy, first), (_ben, bens)]) = two();

@@ -13,6 +13,7 @@ use podsec_proto::v1::{
     TrustHistoryRequest, TrustReason, TrustRevision, TrustSettings,
 };
 use podsec_tests::oracle::Oracle;
+pub use podsec_tests::people::bash;
 use podsec_tests::people::{self, ALICE, CAROL, CLUSTER, DAVE, ERIN, MALLORY, ROOT};
 use podsec_tests::{client, host, role};
 use serde_json::{Value, json};
@@ -149,11 +150,6 @@ pub fn ctl_fails(who: &str, line: &str) -> String {
     assert!(!output.status.success(), "{line}");
     let told: Value = serde_json::from_slice(&[output.stdout, output.stderr].concat()).expect(line);
     told["error"]["reason"].as_str().unwrap_or_default().to_owned()
-}
-
-/// A script of his, which has to succeed: what it printed.
-pub fn bash(who: &str, script: &str) -> String {
-    host::run(people::command(who, "/bin/bash").args(["-ec", script]))
 }
 
 pub fn succeeds(who: &str, script: &str) -> bool {

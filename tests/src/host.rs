@@ -58,6 +58,31 @@ pub fn run(command: &mut Command) -> String {
     text(&output.stdout)
 }
 
+/// Are these programs there? Says so where one is not.
+pub fn are_installed(programs: &[&str]) -> bool {
+    let missing: Vec<_> =
+        programs.iter().filter(|program| !Path::new("/usr/bin").join(program).exists()).collect();
+    if !missing.is_empty() {
+        println!("without {missing:?}: not installed (tests/host/deps check)");
+    }
+    missing.is_empty()
+}
+
+/// Makes a directory in which everybody can put things.
+pub fn everybodys_directory(path: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::create_dir_all(path).expect(path);
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o1777)).expect(path);
+}
+
+/// A file in such a directory, that everybody reads.
+pub fn shared(directory: &str, name: &str, contents: &[u8]) -> String {
+    everybodys_directory(directory);
+    let path = format!("{directory}/{name}");
+    std::fs::write(&path, contents).expect(&path);
+    path
+}
+
 fn pid(name: &str) -> i32 {
     let text = std::fs::read_to_string(Path::new(STATE).join(name)).expect(name);
     text.trim().parse().expect("a pid")

@@ -74,3 +74,8 @@ pub fn inside(program: &str, arguments: &[&str]) -> Command {
     command.args(["--target", &pid, "--", program]).args(arguments);
     command
 }
+
+/// A script of his, which has to succeed: what it printed.
+pub fn bash(who: &str, script: &str) -> String {
+    crate::host::run(command(who, "/bin/bash").args(["-ec", script]))
+}
