@@ -63,45 +63,65 @@ pub fn read_small(path: &Path, owner: u32, limit: usize) -> Result<Vec<u8>, File
 /// # Errors
 /// open(2), write(2), fsync(2), rename(2)
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    replace_if(path, bytes, mode, || true).map(drop)
+    put(path, bytes, mode, |temporary| std::fs::rename(temporary, path).map(|()| true)).map(drop)
 }
 
-/// The same for a file that others replace too: `still` looks right before the rename whether it is as it was; if not,
-/// nothing is done.
+/// The same for a file that others replace too: only if it is still what it `was` (none: not there); if not, nothing is
+/// done. The two change places and the old one is looked at then, so whoever comes in between loses nothing.
 ///
 /// # Errors
-/// as [`replace`]
-pub fn replace_if(path: &Path, bytes: &[u8], mode: u32, still: impl FnOnce() -> bool) -> io::Result<bool> {
+/// as [`replace`], renameat2(2)
+pub fn replace_if(path: &Path, bytes: &[u8], mode: u32, was: Option<&[u8]>) -> io::Result<bool> {
+    let here = nix::fcntl::AT_FDCWD;
+    let rename = |from: &Path, flags| renameat2(here, from, here, path, flags);
+    put(path, bytes, mode, |temporary| {
+        let Some(was) = was else {
+            return match rename(temporary, RenameFlags::RENAME_NOREPLACE) {
+                Err(nix::Error::EEXIST) => Ok(false),
+                done => Ok(done.map(|()| true)?),
+            };
+        };
+        match rename(temporary, RenameFlags::RENAME_EXCHANGE) {
+            Err(nix::Error::ENOENT) => return Ok(false),
+            done => done?,
+        }
+        let same = std::fs::read(temporary)? == was;
+        if !same {
+            rename(temporary, RenameFlags::RENAME_EXCHANGE)?;
+        }
+        Ok(same)
+    })
+}
+
+/// Writes the new file beside the other one and lets it be put in its place: was it?
+fn put(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    place: impl FnOnce(&Path) -> io::Result<bool>,
+) -> io::Result<bool> {
     use std::io::Write as _;
     use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
     let temporary = Path::new(&temporary);
-    match std::fs::remove_file(temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    let remove = || match std::fs::remove_file(temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    remove()?;
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(temporary)?;
     // Whatever the umask: who shall read it is the caller's to say.
     let open = file.set_permissions(std::fs::Permissions::from_mode(mode));
     let written = open.and_then(|()| file.write_all(bytes)).and_then(|()| file.sync_all());
-    let result = written.and_then(|()| {
-        let still = still();
-        if still {
-            std::fs::rename(temporary, path)?;
-        } else {
-            std::fs::remove_file(temporary)?;
-        }
-        Ok(still)
-    });
-    match result {
-        Ok(done) => File::open(directory)?.sync_all().map(|()| done),
-        Err(error) => {
-            let _ = std::fs::remove_file(temporary);
-            Err(error)
-        }
-    }
+    let placed = written.and_then(|()| place(temporary));
+    // Either the new one that was not wanted or the old one.
+    let removed = remove();
+    let placed = placed?;
+    removed?;
+    File::open(directory)?.sync_all()?;
+    Ok(placed)
 }
 
 /// Waits for a lock that only podsec's own processes take (flock(2)); it ends with the descriptor.
@@ -378,10 +398,17 @@ mod tests {
     fn what_others_replaced_meanwhile_stays() {
         let path = std::env::temp_dir().join(format!("podsec-replace-{}", std::process::id()));
         replace(&path, b"old", 0o600).unwrap();
-        assert!(!replace_if(&path, b"new", 0o600, || false).unwrap());
-        assert_eq!(std::fs::read(&path).unwrap(), b"old");
-        assert!(!path.with_extension("new").exists());
-        assert!(replace_if(&path, b"new", 0o600, || true).unwrap());
+        for was in [None, Some(&b"older"[..])] {
+            assert!(!replace_if(&path, b"new", 0o600, was).unwrap());
+            assert_eq!(std::fs::read(&path).unwrap(), b"old");
+            assert!(!path.with_extension("new").exists());
+        }
+        assert!(replace_if(&path, b"new", 0o600, Some(b"old")).unwrap());
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        std::fs::remove_file(&path).unwrap();
+        assert!(!replace_if(&path, b"new", 0o600, Some(b"old")).unwrap());
+        assert!(!path.exists());
+        assert!(replace_if(&path, b"new", 0o600, None).unwrap());
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         std::fs::remove_file(&path).unwrap();
     }
