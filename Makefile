@@ -30,8 +30,9 @@ build: ## compile everything for release into target/dist
 	cargo build --release --locked $(STATIC) -p podsecd
 	cargo build --release --locked $(STATIC) $(patsubst %,-p %,$(filter-out podsecd,$(STATIC_BINS)))
 	cargo build --release --locked --target-dir target -p podsecd-worker
+	cargo build --release --locked --target-dir target -p podsec-checks
 	@mkdir -p target/dist
-	@cp -lf $(STATIC_BINS:%=target/static/$(TRIPLE)/release/%) target/release/podsecd-worker target/dist/
+	@cp -lf $(STATIC_BINS:%=target/static/$(TRIPLE)/release/%) target/release/podsecd-worker target/release/podsec-monitor target/dist/
 	@target/static/$(TRIPLE)/release/podsec-docs target/dist/docs
 
 # For the tests of crashes only: never installed by anything else.
@@ -64,7 +65,7 @@ install: build install-files ## build and install below DESTDIR; keeps what is i
 	@echo 'What is left to do on this host, accounts and units: systemd/README.md'
 
 install-files:
-	install -D -t $(DESTDIR)$(PREFIX)/libexec/podsec $(addprefix $(BIN_DIR)/,podsecd podsecd-front podsecd-worker)
+	install -D -t $(DESTDIR)$(PREFIX)/libexec/podsec $(addprefix $(BIN_DIR)/,podsecd podsecd-front podsecd-worker podsec-monitor)
 	install -D -t $(DESTDIR)$(PREFIX)/bin $(addprefix $(BIN_DIR)/,podsecctl podsec-u7s)
 	ln -sf podsecctl $(DESTDIR)$(PREFIX)/bin/nsenter_u7s
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system systemd/system/*

@@ -14,6 +14,7 @@ const FILES: &[&str] = &[
     "podsec/v1/trust.proto",
     "podsec/v1/signatures.proto",
     "podsec/v1/services.proto",
+    "podsec/v1/checks.proto",
 ];
 /// Messages with a secret: what they print is written by hand, in `src/lib.rs`.
 const SECRET: &[&str] =

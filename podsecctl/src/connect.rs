@@ -6,6 +6,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use podsec_proto::client::audit_service_client::AuditServiceClient;
+use podsec_proto::client::check_service_client::CheckServiceClient;
 use podsec_proto::client::identity_service_client::IdentityServiceClient;
 use podsec_proto::client::key_service_client::KeyServiceClient;
 use podsec_proto::client::namespace_service_client::NamespaceServiceClient;
@@ -212,6 +213,12 @@ impl Daemon {
     #[must_use]
     pub fn services(&self) -> ServiceServiceClient<Link> {
         ServiceServiceClient::with_origin(self.link.clone(), origin())
+    }
+
+    /// `CheckService`
+    #[must_use]
+    pub fn checks(&self) -> CheckServiceClient<Link> {
+        CheckServiceClient::with_origin(self.link.clone(), origin())
     }
 
     /// `AuditService`

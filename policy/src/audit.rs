@@ -312,7 +312,7 @@ pub fn escape(bytes: &[u8]) -> String {
                 '\\' => text.push_str(r"\\"),
                 ' ' => text.push(' '),
                 c if c.is_ascii_control() => _ = write!(text, r"\x{:02x}", u32::from(c)),
-                c if c.is_control() || c.is_whitespace() || is_invisible(c) => {
+                c if is_unprintable(c) => {
                     _ = write!(text, r"\u{{{:x}}}", u32::from(c));
                 }
                 c => text.push(c),
@@ -340,6 +340,12 @@ pub fn escape(bytes: &[u8]) -> String {
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// What [`escape`] never leaves.
+#[must_use]
+pub fn is_unprintable(c: char) -> bool {
+    c != ' ' && (c.is_control() || c.is_whitespace() || is_invisible(c))
 }
 
 /// JSON string contents: only what RFC 8259 §7 demands. Controls can't occur after [`escape`], but a name from

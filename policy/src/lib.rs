@@ -2,7 +2,7 @@
 //!
 //! Owns the names and requests that may reach the privileged side ([`operation`]), the caller as a set of facts
 //! ([`peer`]), the one table of who may ask what ([`rules`]), the reasons of every refusal ([`reason`]), the
-//! form of an audit record ([`audit`]) and the daemon's configuration ([`config`]); with the feature `documents`, the
+//! form of an audit record ([`audit`]), what monitors find ([`finding`]) and the daemon's configuration ([`config`]); with the feature `documents`, the
 //! documents by which images are trusted (`containers`).
 //!
 //! Must not do: open, read, write, look up or wait for anything. Time, uids and files come in as values.
@@ -35,6 +35,7 @@ pub mod config;
 pub mod containers;
 pub mod denials;
 pub mod enter;
+pub mod finding;
 pub mod name;
 pub mod operation;
 pub mod peer;

@@ -2,6 +2,7 @@
 
 use crate::audit::Filter;
 use crate::enter::{Enter, Program};
+use crate::finding::Check;
 use crate::name::AccountName;
 use crate::port::PortSpec;
 use crate::secret::Password;
@@ -94,6 +95,12 @@ pub enum Operation {
     ServiceStatus,
     /// A new password for the registry, the caller's own.
     NewCredential,
+    /// Look for violations now.
+    RunCheck(Check),
+    /// What was found, by one check or all.
+    Findings(Option<Check>),
+    /// The same, and changes as they come.
+    WatchFindings(Option<Check>),
 }
 
 /// A user, and what about him.
@@ -178,6 +185,9 @@ pub enum Method {
     RemoveService,
     ServiceStatus,
     NewCredential,
+    RunCheck,
+    Findings,
+    WatchFindings,
 }
 
 impl Method {
@@ -193,7 +203,9 @@ impl Method {
             | Self::ShowTrust
             | Self::TrustHistory
             | Self::ExportTrust
-            | Self::ListSignatures => None,
+            | Self::ListSignatures
+            | Self::Findings
+            | Self::WatchFindings => None,
             // One after the other, each with programs that may wait for the locks of others (lckpwdf(3): 15 s).
             Self::CreateUser
             | Self::SetPassword
@@ -214,6 +226,8 @@ impl Method {
             | Self::DeployService
             | Self::RemoveService
             | Self::NewCredential => Some(Duration::from_secs(120)),
+            // Thousands of homes, or images for trivy to look through.
+            Self::RunCheck => Some(Duration::from_secs(3600)),
             _ => Some(Duration::from_secs(10)),
         }
     }
@@ -260,6 +274,9 @@ impl Operation {
             Self::RemoveService(_) => Method::RemoveService,
             Self::ServiceStatus => Method::ServiceStatus,
             Self::NewCredential => Method::NewCredential,
+            Self::RunCheck(_) => Method::RunCheck,
+            Self::Findings(_) => Method::Findings,
+            Self::WatchFindings(_) => Method::WatchFindings,
         }
     }
 
@@ -359,9 +376,14 @@ impl Operation {
                 let data = if remove.remove_data { " and its store" } else { "" };
                 format!("{}{data}{}", remove.kind.name(), dry(remove.dry_run)).into_bytes()
             }
+            Self::RunCheck(check) | Self::Findings(Some(check)) | Self::WatchFindings(Some(check)) => {
+                check.name().into()
+            }
             Self::AuditQuery(_)
             | Self::AuditFollow(_)
             | Self::AuditVerify
+            | Self::Findings(None)
+            | Self::WatchFindings(None)
             | Self::TrustHistory
             | Self::ExportTrust
             | Self::ListSignatures(None)

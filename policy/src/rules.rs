@@ -54,6 +54,7 @@ pub struct Rule {
 const ANYONE: Roles = Roles::NONE.with(Role::Anyone);
 const ADMINISTRATOR: Roles = Roles::NONE.with(Role::Administrator);
 const NAMESPACE: Roles = ADMINISTRATOR.with(Role::ClusterAdmin);
+const MONITOR: Roles = ADMINISTRATOR.with(Role::Monitor);
 const BECOME: By = By::Worker(&[Capability::SetUid, Capability::SetGid]);
 /// Root over accounts and homes.
 const ACCOUNTS: By = By::Worker(&[
@@ -242,6 +243,9 @@ pub const RULES: &[Rule] = &[
         roles: OWN,
         by: NOTHING,
     },
+    Rule { method: Method::RunCheck, path: "podsec.v1.CheckService/Run", roles: MONITOR, by: BECOME },
+    Rule { method: Method::Findings, path: "podsec.v1.CheckService/Findings", roles: MONITOR, by: BECOME },
+    Rule { method: Method::WatchFindings, path: "podsec.v1.CheckService/Watch", roles: MONITOR, by: BECOME },
 ];
 
 /// The row of a method; `None` denies.

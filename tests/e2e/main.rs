@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod attacks;
+mod checks;
 mod crash;
 mod documents;
 mod faults;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         signatures::TESTS,
         storms::TESTS,
         users::TESTS,
+        &checks::tests(),
         &session::tests(),
         &trust::tests(),
     ]

@@ -2,6 +2,7 @@
 
 use hyper_util::rt::TokioIo;
 use podsec_proto::client::audit_service_client::AuditServiceClient;
+use podsec_proto::client::check_service_client::CheckServiceClient;
 use podsec_proto::client::identity_service_client::IdentityServiceClient;
 use podsec_proto::client::key_service_client::KeyServiceClient;
 use podsec_proto::client::namespace_service_client::NamespaceServiceClient;
@@ -79,6 +80,11 @@ pub async fn trust() -> TrustServiceClient<Channel> {
 /// Signatures of images.
 pub async fn signatures() -> SignatureServiceClient<Channel> {
     SignatureServiceClient::new(connect().await.expect("podsecd"))
+}
+
+/// The monitors.
+pub async fn checks() -> CheckServiceClient<Channel> {
+    CheckServiceClient::new(connect().await.expect("podsecd"))
 }
 
 /// The servers behind trust.

@@ -124,6 +124,9 @@ impl Front {
             Method::RemoveService => self.unary::<v1::RemoveServiceRequest>(body).await,
             Method::ServiceStatus => self.unary::<v1::ServiceStatusRequest>(body).await,
             Method::NewCredential => self.unary::<v1::NewCredentialRequest>(body).await,
+            Method::RunCheck => self.unary::<v1::RunCheckRequest>(body).await,
+            Method::Findings => self.stream::<v1::FindingsRequest>(body).await,
+            Method::WatchFindings => self.stream::<v1::WatchFindingsRequest>(body).await,
         })
     }
 

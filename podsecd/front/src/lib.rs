@@ -10,7 +10,8 @@
 #![forbid(unsafe_code)]
 
 pub mod audit;
-pub mod dispatch;
+pub mod checks;
+mod dispatch;
 pub mod gate;
 pub mod health;
 pub mod identity;

@@ -13,6 +13,7 @@
 //! ```
 
 use podsec_policy::config::{Accounts, Config};
+use podsec_policy::finding::{Found, Ran, Summary};
 use podsec_policy::name::AccountName;
 use podsec_policy::operation::Method;
 use podsec_policy::peer::Roles;
@@ -285,6 +286,8 @@ pub enum Step {
     Unit,
     /// The password for pushing.
     Credential,
+    /// Look for violations.
+    Check,
 }
 
 impl Step {
@@ -329,6 +332,7 @@ impl Step {
             Self::Test => "test",
             Self::Unit => "unit",
             Self::Credential => "credential",
+            Self::Check => "check",
         }
     }
 }
@@ -382,6 +386,14 @@ pub enum Reply {
     Services(Vec<ServiceState>),
     /// Registry, name and password for pushing.
     Credential(String, AccountName, Secret),
+    /// A check has looked.
+    Ran(Box<Ran>),
+    /// One of a stream: how a check's last run went.
+    Summary(Box<Summary>),
+    /// One of a stream.
+    Found(Box<Found>),
+    /// One of a stream: the id of what is there no more.
+    Gone(String),
     /// What was found out about a user.
     Findings(Vec<Finding>),
     /// One of a stream.

@@ -13,6 +13,7 @@
 mod account;
 mod cage;
 mod change;
+mod checks;
 mod cluster;
 mod fault;
 mod inspect;
@@ -124,6 +125,9 @@ fn run() -> Result<(), WireError> {
         (Operation::ExportTrust, None, None) => Changes::begin(&job.config, method, report)
             .and_then(|_alone| trust::export(&job, &front, report).map(Some)),
         (Operation::ServiceStatus, None, None) => services::status(&job, report).map(Some),
+        (Operation::RunCheck(check), None, None) => checks::run(&job, *check, report).map(Some),
+        (Operation::Findings(check), None, None) => checks::findings(*check, &front, report).map(Some),
+        (Operation::WatchFindings(check), None, None) => checks::watch(*check, &front, report).map(Some),
         (_, None, None) => change(&job, report).map(Some),
         (Operation::Enter(_), None, _) => Err(Reason::NoClusterUser.into()),
         _ => Err(Failure::from(Reason::Bug)),

@@ -335,6 +335,9 @@ fn request(method: &str, reservation: u64) -> Bytes {
             v1::RemoveServiceRequest { kind, remove_data: false, dry_run: true }.encode_to_vec()
         }
         "ServiceService/Status" => v1::ServiceStatusRequest {}.encode_to_vec(),
+        "CheckService/Run" => v1::RunCheckRequest { check: "policy".into() }.encode_to_vec(),
+        "CheckService/Findings" => v1::FindingsRequest::default().encode_to_vec(),
+        "CheckService/Watch" => v1::WatchFindingsRequest::default().encode_to_vec(),
         "ServiceService/NewCredential" => v1::NewCredentialRequest {}.encode_to_vec(),
         // list_services
         "grpc.reflection.v1.ServerReflection/ServerReflectionInfo" => vec![0x3a, 0],

@@ -207,6 +207,23 @@ fn is_known(name: &AccountName) -> bool {
     !matches!(NssUser::from_name(name.as_str()), Ok(None))
 }
 
+/// All that podsec made, by their names.
+///
+/// # Errors
+/// `Resources`
+pub fn all(config: &Config) -> Result<Vec<Record>, Failure> {
+    let mut records: Vec<Record> = Vec::new();
+    for entry in std::fs::read_dir(directory(config)).into_iter().flatten() {
+        let path = entry.map_err(at(&directory(config)))?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            // Removed meanwhile.
+            records.extend(read_json::<Record>(&path)?);
+        }
+    }
+    records.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
+    Ok(records)
+}
+
 /// `ListUsers`
 pub fn list(
     job: &Job,
@@ -225,14 +242,7 @@ pub fn list(
             records.extend(Record::read(config, name)?);
         }
         (None, _) if administrator => {
-            for entry in std::fs::read_dir(directory(config)).into_iter().flatten() {
-                let path = entry.map_err(at(&directory(config)))?.path();
-                if path.extension().is_some_and(|extension| extension == "json") {
-                    // Removed meanwhile.
-                    records.extend(read_json::<Record>(&path)?);
-                }
-            }
-            records.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
+            records = all(config)?;
         }
         (None, Some(own)) => records.extend(Record::read(config, own)?),
         (None, None) => {}

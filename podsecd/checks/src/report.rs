@@ -1,0 +1,89 @@
+//! Where findings are kept: `/var/lib/podsec-monitor/CHECK/report.json`, one for each check, written by one process at a time.
+//! All of it belongs to the user podsec-monitor, who can do nothing else, and whoever reads or writes it is that user.
+
+use podsec_policy::finding::{Check, News, Report};
+use podsec_sys::credentials::Account;
+use podsec_sys::file;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Of all checks.
+pub const ROOT: &str = "/var/lib/podsec-monitor";
+/// Whose they are.
+pub const USER: &str = "podsec-monitor";
+/// Bytes of a report: [`Report::MOST`] findings, each with texts of a few kilobytes at most.
+const LONGEST: u64 = 64 << 20;
+
+/// The user podsec-monitor.
+///
+/// # Errors
+/// he is not on this host
+pub fn account() -> Result<Account, String> {
+    let passwd = std::fs::read_to_string("/etc/passwd").map_err(|error| format!("/etc/passwd: {error}"))?;
+    let found = podsec_policy::accounts::account(&passwd, USER)
+        .ok_or_else(|| format!("the user {USER} is not on this host; systemd-sysusers makes it"))?;
+    Ok(Account { uid: found.uid, gid: found.gid, groups: Vec::new() })
+}
+
+/// Where a check keeps its report, and what else it must remember.
+#[must_use]
+pub fn directory(check: Check) -> PathBuf {
+    Path::new(ROOT).join(check.name())
+}
+
+/// Seconds since 1970.
+#[must_use]
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// As it was written last; a new one if it never was.
+///
+/// # Errors
+/// says what is wrong with which file
+pub fn load(check: Check) -> Result<Report, String> {
+    let path = directory(check).join("report.json");
+    let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let file = match std::fs::File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Report::new(check)),
+        Err(error) => return Err(wrong(&error)),
+    };
+    let mut bytes = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(file, LONGEST), &mut bytes).map_err(|error| wrong(&error))?;
+    let report: Report = serde_json::from_slice(&bytes).map_err(|error| wrong(&error))?;
+    if report.check == check { Ok(report) } else { Err(wrong(&"is of another check")) }
+}
+
+/// The old one or the new one, whenever somebody looks.
+///
+/// # Errors
+/// says what is wrong with which file
+pub fn save(report: &Report) -> Result<(), String> {
+    let path = directory(report.check).join("report.json");
+    let written = serde_json::to_vec(report).map_err(io::Error::from);
+    written
+        .and_then(|bytes| file::replace(&path, &bytes, 0o640))
+        .map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// One look at everything: what is new, what is gone. For one process at a time. A report that cannot be read is begun anew,
+/// since one that is never mended would say nothing at all.
+///
+/// # Errors
+/// as [`save`]
+pub fn replace(check: Check, look: crate::Look, took: std::time::Duration) -> Result<(Report, News), String> {
+    let lock = directory(check).join("lock");
+    let _alone = file::lock(&lock).map_err(|error| format!("{}: {error}", lock.display()))?;
+    let mut report = load(check).unwrap_or_else(|error| {
+        eprintln!("podsec-monitor: {error}; begun anew");
+        Report::new(check)
+    });
+    let outcome = look.outcome();
+    report.looked_at = look.looked_at;
+    report.took = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let news = report.replace(now(), outcome, look.findings);
+    save(&report)?;
+    Ok((report, news))
+}

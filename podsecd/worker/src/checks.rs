@@ -1,0 +1,136 @@
+//! The monitors: podsec-monitor looks, in a process of its own, and keeps what it finds as the user podsec-monitor. Here it is
+//! started and told what podsecd knows, and its findings are read, as that user too.
+//!
+//! Must not: look at anything of a user's, or parse what a monitor has not written down.
+
+use crate::account::{SOON, act_as};
+use crate::{Failure, Report, account, users};
+use podsec_checks::known::Known;
+use podsec_checks::report;
+use podsec_policy::finding::{self, Check, Found, Ran};
+use podsec_policy::reason::Reason;
+use podsec_sys::process::{require_root_owned, wait_readable};
+use podsec_sys::program::{Run, find_roots, run_with};
+use podsec_sys::systemd;
+use podsec_wire::Channel;
+use podsec_wire::messages::{Job, Reply, Step};
+use std::collections::BTreeMap;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::time::Duration;
+
+/// Beside this program.
+const PROGRAM: &str = "podsec-monitor";
+/// Does the same as the program, where systemd runs.
+const VULNERABILITIES: &str = "podsec-check-vulnerabilities.service";
+/// As long as the operation may take.
+const LONGEST: Duration = Duration::from_secs(3600);
+/// How often who watches is told what is new.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// `RunCheck`
+///
+/// # Errors
+/// `Unsupported`; `Program` with what it said
+pub fn run(job: &Job, check: Check, report: &mut Report) -> Result<Reply, Failure> {
+    report.waiting(Step::Check);
+    let before = read(check)?;
+    if check == Check::Vulnerabilities && systemd::runs() {
+        // podsecd has no network, and trivy may need one: a unit of its own has it.
+        start("systemctl".as_ref(), &["start", VULNERABILITIES], &[])?;
+    } else {
+        let known = serde_json::to_vec(&known(job)?).map_err(|error| Failure::new(Reason::Bug, error))?;
+        let own = std::env::current_exe().map_err(|error| Failure::new(Reason::Bug, error))?;
+        start(&own.with_file_name(PROGRAM), &["check", check.name()], &known)?;
+    }
+    let after = read(check)?;
+    let new = after.findings.keys().filter(|id| !before.findings.contains_key(*id)).count() as u64;
+    let gone = before.findings.keys().filter(|id| !after.findings.contains_key(*id)).count() as u64;
+    Ok(Reply::Ran(Box::new(Ran { summary: after.summary(), new, gone })))
+}
+
+fn start(program: &Path, arguments: &[&str], input: &[u8]) -> Result<(), Failure> {
+    let path = if program.is_absolute() {
+        require_root_owned(program).map(|()| program.to_owned())
+    } else {
+        find_roots(&program.to_string_lossy())
+    };
+    let path =
+        path.map_err(|error| Failure::new(Reason::Unsupported, format!("{}: {error}", program.display())))?;
+    let run = Run { input, deadline: LONGEST, ..Run::default() };
+    run_with(&path, arguments, run).map(drop).map_err(|error| Failure::new(Reason::Program, error))
+}
+
+/// What a check is told.
+fn known(job: &Job) -> Result<Known, Failure> {
+    let users = users::all(&job.config)?.into_iter().map(|record| (record.name, record.category)).collect();
+    Ok(Known { config: (*job.config).clone(), users })
+}
+
+/// `Findings`
+///
+/// # Errors
+/// `Unsupported`, `Resources`
+pub fn findings(check: Option<Check>, front: &Channel, report: &mut Report) -> Result<Reply, Failure> {
+    report.step(Step::Read);
+    for check in wanted(check) {
+        let report = read(check)?;
+        send(front, &Reply::Summary(Box::new(report.summary())))?;
+        for found in report.findings.into_values() {
+            send(front, &Reply::Found(Box::new(found)))?;
+        }
+    }
+    Ok(Reply::End)
+}
+
+/// `WatchFindings`: until the reader stops.
+///
+/// # Errors
+/// as [`findings`]
+pub fn watch(check: Option<Check>, front: &Channel, report: &mut Report) -> Result<Reply, Failure> {
+    report.waiting(Step::Read);
+    let mut shown: BTreeMap<Check, (Option<finding::Summary>, BTreeMap<String, Found>)> = BTreeMap::new();
+    loop {
+        for check in wanted(check) {
+            let report = read(check)?;
+            let (summary, before) = shown.entry(check).or_default();
+            let now = report.summary();
+            if summary.as_ref() == Some(&now) {
+                continue;
+            }
+            send(front, &Reply::Summary(Box::new(now.clone())))?;
+            *summary = Some(now);
+            for (id, found) in &report.findings {
+                // Seen again by a check that looks at everything: nothing new.
+                let is_news = |before: &Found| before.finding != found.finding || before.count != found.count;
+                if before.get(id).is_none_or(is_news) {
+                    send(front, &Reply::Found(Box::new(found.clone())))?;
+                }
+            }
+            for id in before.keys().filter(|id| !report.findings.contains_key(*id)) {
+                send(front, &Reply::Gone(id.clone()))?;
+            }
+            *before = report.findings;
+        }
+        let gone = wait_readable(&[front.as_fd()], Some(LOOK));
+        if gone.map_err(|error| Failure::new(Reason::Resources, error))? {
+            return Ok(Reply::End);
+        }
+    }
+}
+
+fn wanted(check: Option<Check>) -> impl Iterator<Item = Check> {
+    Check::ALL.into_iter().filter(move |&one| check.is_none_or(|check| check == one))
+}
+
+/// As their user: whoever takes a monitor over writes what he likes there, and leads no root by it.
+fn read(check: Check) -> Result<finding::Report, Failure> {
+    let reader = account::system(report::USER)?;
+    act_as(&reader, SOON, || report::load(check))
+        .map_err(|failure| Failure { reason: Reason::Resources, ..failure })
+}
+
+fn send(front: &Channel, reply: &Reply) -> Result<(), Failure> {
+    // Waits when the reader does; a reader that is gone ends this.
+    front.send(reply, &[]).map_err(|_| Reason::NotAttached.into())
+}

@@ -1,0 +1,5 @@
+//! containers
+
+use crate::Test;
+
+pub const TESTS: &[Test] = &[];

@@ -1,0 +1,5 @@
+//! images
+
+use crate::Test;
+
+pub const TESTS: &[Test] = &[];

@@ -1,0 +1,5 @@
+//! kubeapi
+
+use crate::Test;
+
+pub const TESTS: &[Test] = &[];

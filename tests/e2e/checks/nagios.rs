@@ -1,0 +1,5 @@
+//! nagios
+
+use crate::Test;
+
+pub const TESTS: &[Test] = &[];

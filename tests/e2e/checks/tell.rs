@@ -1,0 +1,5 @@
+//! tell
+
+use crate::Test;
+
+pub const TESTS: &[Test] = &[];

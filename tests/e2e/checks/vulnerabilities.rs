@@ -1,0 +1,5 @@
+//! vulnerabilities
+
+use crate::Test;
+
+pub const TESTS: &[Test] = &[];
