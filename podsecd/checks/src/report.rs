@@ -32,6 +32,12 @@ pub fn directory(check: Check) -> PathBuf {
     Path::new(ROOT).join(check.name())
 }
 
+/// The report itself.
+#[must_use]
+pub fn path(check: Check) -> PathBuf {
+    directory(check).join("report.json")
+}
+
 /// Seconds since 1970.
 #[must_use]
 pub fn now() -> u64 {
@@ -43,7 +49,7 @@ pub fn now() -> u64 {
 /// # Errors
 /// says what is wrong with which file
 pub fn load(check: Check) -> Result<Report, String> {
-    let path = directory(check).join("report.json");
+    let path = path(check);
     let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let file = match std::fs::File::open(&path) {
         Ok(file) => file,
@@ -61,7 +67,7 @@ pub fn load(check: Check) -> Result<Report, String> {
 /// # Errors
 /// says what is wrong with which file
 pub fn save(report: &Report) -> Result<(), String> {
-    let path = directory(report.check).join("report.json");
+    let path = path(report.check);
     let written = serde_json::to_vec(report).map_err(io::Error::from);
     written
         .and_then(|bytes| file::replace(&path, &bytes, 0o640))

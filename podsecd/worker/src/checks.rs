@@ -7,15 +7,17 @@ use crate::account::{SOON, act_as};
 use crate::{Failure, Report, account, users};
 use podsec_checks::known::Known;
 use podsec_checks::report;
-use podsec_policy::finding::{self, Check, Found, Ran};
+use podsec_policy::finding::{self, Check, Found, Ran, Summary};
 use podsec_policy::reason::Reason;
 use podsec_sys::process::{require_root_owned, wait_readable};
 use podsec_sys::program::{Run, find_roots, run_with};
 use podsec_sys::systemd;
 use podsec_wire::Channel;
 use podsec_wire::messages::{Job, Reply, Step};
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -34,7 +36,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// `Unsupported`; `Program` with what it said
 pub fn run(job: &Job, check: Check, report: &mut Report) -> Result<Reply, Failure> {
     report.waiting(Step::Check);
-    let before = read(check)?;
+    let (before, _) = outline(check)?;
     if check == Check::Vulnerabilities && systemd::runs() {
         // podsecd has no network, and trivy may need one: a unit of its own has it.
         start("systemctl".as_ref(), &["start", VULNERABILITIES], &[])?;
@@ -43,10 +45,17 @@ pub fn run(job: &Job, check: Check, report: &mut Report) -> Result<Reply, Failur
         let own = std::env::current_exe().map_err(|error| Failure::new(Reason::Bug, error))?;
         start(&own.with_file_name(PROGRAM), &["check", check.name()], &known)?;
     }
-    let after = read(check)?;
-    let new = after.findings.keys().filter(|id| !before.findings.contains_key(*id)).count() as u64;
-    let gone = before.findings.keys().filter(|id| !after.findings.contains_key(*id)).count() as u64;
-    Ok(Reply::Ran(Box::new(Ran { summary: after.summary(), new, gone })))
+    let (after, summary) = outline(check)?;
+    let (new, gone) = (after.difference(&before).count() as u64, before.difference(&after).count() as u64);
+    Ok(Reply::Ran(Box::new(Ran { summary, new, gone })))
+}
+
+/// Which findings there are. For who goes on as root.
+fn outline(check: Check) -> Result<(BTreeSet<String>, Summary), Failure> {
+    let outline =
+        || report::load(check).map(|report| (report.findings.keys().cloned().collect(), report.summary()));
+    act_as(&account::system(report::USER)?, SOON, outline)
+        .map_err(|failure| Failure { reason: Reason::Resources, ..failure })
 }
 
 fn start(program: &Path, arguments: &[&str], input: &[u8]) -> Result<(), Failure> {
@@ -73,6 +82,7 @@ fn known(job: &Job) -> Result<Known, Failure> {
 /// `Unsupported`, `Resources`
 pub fn findings(check: Option<Check>, front: &Channel, report: &mut Report) -> Result<Reply, Failure> {
     report.step(Step::Read);
+    become_reader()?;
     for check in wanted(check) {
         let report = read(check)?;
         send(front, &Reply::Summary(Box::new(report.summary())))?;
@@ -89,17 +99,19 @@ pub fn findings(check: Option<Check>, front: &Channel, report: &mut Report) -> R
 /// as [`findings`]
 pub fn watch(check: Option<Check>, front: &Channel, report: &mut Report) -> Result<Reply, Failure> {
     report.waiting(Step::Read);
-    let mut shown: BTreeMap<Check, (Option<finding::Summary>, BTreeMap<String, Found>)> = BTreeMap::new();
+    become_reader()?;
+    let mut shown: BTreeMap<Check, (Option<u64>, BTreeMap<String, Found>)> = BTreeMap::new();
     loop {
         for check in wanted(check) {
+            // Each one is a new file.
+            let file = std::fs::metadata(report::path(check)).map(|meta| meta.ino()).ok();
+            let (seen, before) = match shown.entry(check) {
+                Entry::Occupied(entry) if entry.get().0 == file => continue,
+                entry => entry.or_default(),
+            };
+            *seen = file;
             let report = read(check)?;
-            let (summary, before) = shown.entry(check).or_default();
-            let now = report.summary();
-            if summary.as_ref() == Some(&now) {
-                continue;
-            }
-            send(front, &Reply::Summary(Box::new(now.clone())))?;
-            *summary = Some(now);
+            send(front, &Reply::Summary(Box::new(report.summary())))?;
             for (id, found) in &report.findings {
                 // Seen again by a check that looks at everything: nothing new.
                 let is_news = |before: &Found| before.finding != found.finding || before.count != found.count;
@@ -123,11 +135,14 @@ fn wanted(check: Option<Check>) -> impl Iterator<Item = Check> {
     Check::ALL.into_iter().filter(move |&one| check.is_none_or(|check| check == one))
 }
 
-/// As their user: whoever takes a monitor over writes what he likes there, and leads no root by it.
-fn read(check: Check) -> Result<finding::Report, Failure> {
+/// For good: whoever takes a monitor over writes what he likes into a report, and leads no root by it.
+fn become_reader() -> Result<(), Failure> {
     let reader = account::system(report::USER)?;
-    act_as(&reader, SOON, || report::load(check))
-        .map_err(|failure| Failure { reason: Reason::Resources, ..failure })
+    reader.become_it().map_err(|error| Failure::new(Reason::Resources, error))
+}
+
+fn read(check: Check) -> Result<finding::Report, Failure> {
+    report::load(check).map_err(|error| Failure::new(Reason::Resources, error))
 }
 
 fn send(front: &Channel, reply: &Reply) -> Result<(), Failure> {
