@@ -3,7 +3,8 @@
 
 use podsec_policy::finding::{Check, News, Report};
 use podsec_sys::credentials::Account;
-use podsec_sys::file;
+use podsec_sys::file::{self, FileError};
+use podsec_sys::nix::unistd::geteuid;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,7 +14,7 @@ pub const ROOT: &str = "/var/lib/podsec-monitor";
 /// Whose they are.
 pub const USER: &str = "podsec-monitor";
 /// Bytes of a report: [`Report::MOST`] findings, each with texts of a few kilobytes at most.
-const LONGEST: u64 = 64 << 20;
+const LONGEST: usize = 64 << 20;
 
 /// The user podsec-monitor.
 ///
@@ -44,20 +45,19 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// As it was written last; a new one if it never was.
+/// As it was written last, for the user whose it is; a new one if it never was.
 ///
 /// # Errors
 /// says what is wrong with which file
 pub fn load(check: Check) -> Result<Report, String> {
     let path = path(check);
     let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let file = match std::fs::File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Report::new(check)),
-        Err(error) => return Err(wrong(&error)),
+    let bytes = match file::read_small(&path, geteuid().as_raw(), LONGEST) {
+        Ok(bytes) => bytes,
+        Err(FileError::Absent) => return Ok(Report::new(check)),
+        Err(FileError::Unfit(why)) => return Err(wrong(&why)),
+        Err(FileError::Io(error)) => return Err(wrong(&error)),
     };
-    let mut bytes = Vec::new();
-    io::Read::read_to_end(&mut io::Read::take(file, LONGEST), &mut bytes).map_err(|error| wrong(&error))?;
     let report: Report = serde_json::from_slice(&bytes).map_err(|error| wrong(&error))?;
     if report.check == check { Ok(report) } else { Err(wrong(&"is of another check")) }
 }

@@ -30,13 +30,17 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// How often who watches is told what is new.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// Number and time of a report's file; `None` before the first.
+type File = Option<(u64, i64, i64)>;
+
 /// `RunCheck`
 ///
 /// # Errors
 /// `Unsupported`; `Program` with what it said
 pub fn run(job: &Job, check: Check, report: &mut Report) -> Result<Reply, Failure> {
     report.waiting(Step::Check);
-    let (before, _) = outline(check)?;
+    // One that cannot be read is begun anew.
+    let before = outline(check).map(|(ids, _)| ids).unwrap_or_default();
     if check == Check::Vulnerabilities && systemd::runs() {
         // podsecd has no network, and trivy may need one: a unit of its own has it.
         start("systemctl".as_ref(), &["start", VULNERABILITIES], &[])?;
@@ -100,11 +104,12 @@ pub fn findings(check: Option<Check>, front: &Channel, report: &mut Report) -> R
 pub fn watch(check: Option<Check>, front: &Channel, report: &mut Report) -> Result<Reply, Failure> {
     report.waiting(Step::Read);
     become_reader()?;
-    let mut shown: BTreeMap<Check, (Option<u64>, BTreeMap<String, Found>)> = BTreeMap::new();
+    let mut shown: BTreeMap<Check, (File, BTreeMap<String, Found>)> = BTreeMap::new();
     loop {
         for check in wanted(check) {
-            // Each one is a new file.
-            let file = std::fs::metadata(report::path(check)).map(|meta| meta.ino()).ok();
+            // Each one is a new file; its number may be that of the one before the last.
+            let there = std::fs::metadata(report::path(check));
+            let file = there.map(|meta| (meta.ino(), meta.mtime(), meta.mtime_nsec())).ok();
             let (seen, before) = match shown.entry(check) {
                 Entry::Occupied(entry) if entry.get().0 == file => continue,
                 entry => entry.or_default(),
