@@ -72,6 +72,7 @@ install-files:
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d systemd/sysusers.d/podsec.conf
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d systemd/tmpfiles.d/podsec.conf
 	install -D -m 644 -t $(DESTDIR)/etc/logrotate.d systemd/logrotate.d/podsec
+	install -D -m 644 -t $(SHARE)/podsec/monitoring systemd/monitoring/*
 	install -d $(DESTDIR)/etc/podsec
 	[ ! -d $(DOCS) ] || install -D -m 644 -t $(SHARE)/man/man1 $(DOCS)/man/*.1
 	[ ! -d $(DOCS) ] || install -D -m 644 -t $(SHARE)/bash-completion/completions $(DOCS)/completions/bash/*
@@ -87,6 +88,7 @@ uninstall: ## remove what install put there; keeps /etc/podsec, accounts, state 
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/lib/systemd/system/,$(notdir $(wildcard systemd/system/*)))
 	rm -f $(DESTDIR)$(PREFIX)/lib/sysusers.d/podsec.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/podsec.conf
 	rm -f $(DESTDIR)/etc/logrotate.d/podsec
+	rm -rf $(SHARE)/podsec/monitoring
 	rm -f $(addprefix $(SHARE)/man/man1/,podsecctl.1 podsecctl-*.1 podsec-u7s.1 podsec-u7s-*.1 nsenter_u7s.1)
 	rm -f $(addprefix $(SHARE)/bash-completion/completions/,podsecctl podsec-u7s)
 	rm -f $(addprefix $(SHARE)/zsh/site-functions/,_podsecctl _podsec-u7s)

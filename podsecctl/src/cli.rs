@@ -3,13 +3,15 @@
 //! Owns: names, texts and the reading of arguments. Must not: do anything.
 
 mod archive;
+mod check;
 mod image;
 mod trust;
 
 pub use archive::{
     Architectures, Compression, LoadImages, MaxSize, MirrorImages, OneArchive, Registry, SaveImages, Saving,
 };
-pub use image::{How, Image, PushImage, SignImages};
+pub use check::{Check, CheckName, ListFindings, Looking, Metric, Nagios, SeverityName};
+pub use image::{BuildImage, How, Image, PushImage, SignImages};
 pub use trust::{
     CheckTrust, DeployService, GrantSigner, InitTrust, Reason, RemoveService, RevokeSigner, RollbackTrust,
     Service, ServiceName, SyncTrust, Trust, bundle_url,
@@ -42,12 +44,16 @@ pub const EXIT_STATUS: &[(&str, &str)] = &[
     ),
     (
         "1",
-        "The answer is bad news: status found something not well, audit verify a broken chain, user verify something broken or open, trust diff a difference, trust check a policy that is not strict or an image that would not run, service status a server that is down, image verify or load an archive that is damaged or hostile. Or yours was: a question was not answered with yes.",
+        "The answer is bad news: status found something not well, audit verify a broken chain, user verify something broken or open, trust diff a difference, trust check a policy that is not strict or an image that would not run, service status a server that is down, image verify or load an archive that is damaged or hostile, image build an image with vulnerabilities, check run a violation, or something that could not be looked at. Or yours was: a question was not answered with yes.",
     ),
     ("2", "Wrong usage, or podsecd refused the request as malformed."),
+    (
+        "0 to 3",
+        "For check nagios, whatever happens: OK, WARNING, CRITICAL, UNKNOWN; wrong usage is UNKNOWN, too.",
+    ),
     ("69", "No podsecd to talk to: not running, not reachable, or the socket is not root's."),
     ("70", "podsecd failed; its log says why."),
-    ("74", "Reading, writing, gpg, skopeo or curl failed on this side."),
+    ("74", "Reading, writing, gpg, skopeo, podman or curl failed on this side."),
     (
         "75",
         "Not now: too many connections or sessions, no answer in time, podsecd or the namespace is on its way up or down, or somebody else saves images to the same directory. Try again.",
@@ -56,7 +62,7 @@ pub const EXIT_STATUS: &[(&str, &str)] = &[
     ("77", "You may not ask for that; images are not handled as root."),
     (
         "78",
-        "The host is not in the state for it: the namespace is down, the port is in use, the audit cannot be written, there is no such key, the archive is there already.",
+        "The host is not in the state for it: the namespace is down, the port is in use, the audit cannot be written, there is no such key, the archive is there already, an image cannot be looked at.",
     ),
     ("127", "The program could not be started inside the namespaces."),
     ("141", "Whoever read the output went away."),
@@ -77,7 +83,7 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
     ),
     (
         "HOME, TMPDIR, XDG_*, REGISTRY_AUTH_FILE, DOCKER_CONFIG, CONTAINERS_*, STORAGE_*, SSL_CERT_*, *_PROXY",
-        "Handed to skopeo by image, trust check and service credential.",
+        "Handed to skopeo by image, trust check and service credential; with BUILDAH_ISOLATION, _FORMAT and _LAYERS to podman by image build.",
     ),
 ];
 
@@ -168,9 +174,14 @@ pub enum Command {
     /// Run the registry and the server of signatures on this host
     #[command(subcommand)]
     Service(Service),
+    /// See what the monitors found, and have them look
+    ///
+    /// For administrators and the group podsec-monitor.
+    #[command(subcommand)]
+    Check(Box<Check>),
     /// Read the record of what was asked of podsecd, or check it
     Audit(Audit),
-    /// Show whether podsecd, the audit and the namespaces are well
+    /// Show whether podsecd, the audit and the namespaces are well, and what the monitors found
     Status,
     /// Print a completion script
     Completion {

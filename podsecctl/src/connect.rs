@@ -31,7 +31,7 @@ use tonic::codegen::http::{Request, Response, Uri};
 use tonic::{Status, codegen::Service};
 
 /// Seconds that a single answer may take. The longest deadline of podsecd's own is shorter
-/// (`podsec_policy::operation::Method::deadline`).
+/// (`podsec_policy::operation::Method::deadline`), but that of a check, for which `check run` waits without one.
 const PATIENCE: u64 = 150;
 /// Requests under way of [`Daemon::ask_each`]: below the streams that podsecd takes on one connection, and far below
 /// the requests that it takes from one user.

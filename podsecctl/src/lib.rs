@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod audit;
+mod check;
 pub mod cli;
 mod connect;
 mod enter;
@@ -60,8 +61,10 @@ pub fn main(arguments: Vec<OsString>) -> u8 {
         return finish(result, if old { OLD_NAME } else { "podsecctl" }, false);
     }
     let json = wants_json(&arguments);
+    let is_plugin = check::nagios::is_asked(&arguments);
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
+        Err(error) if is_plugin => return check::nagios::usage(&error),
         Err(error) if json && error.use_stderr() => {
             // "error: what is wrong", and then paragraphs for people.
             let text = error.to_string();
@@ -97,6 +100,7 @@ fn run(context: &Context, command: Command) -> Result<u8, Failure> {
         Command::Trust(command) => trust::run(context, *command),
         Command::Image(command) => image::run(context, *command),
         Command::Service(command) => service::run(context, command),
+        Command::Check(command) => check::run(context, *command),
         Command::Audit(arguments) => audit::run(context, arguments),
         Command::Status => status::run(context),
         Command::Completion { shell } => completion(context, shell),

@@ -8,6 +8,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[error("not a time: write 45s, 10m, 2h, 3d or 1w for so long ago, 2026-01-31, or 2026-01-31T08:00:00Z")]
 pub struct TimeError;
 
+/// Why a text is no duration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a duration: write 45s, 10m, 2h, 3d or 1w")]
+pub struct DurationError;
+
 const SECOND: u64 = 1_000_000;
 
 /// # Errors
@@ -15,6 +20,21 @@ const SECOND: u64 = 1_000_000;
 pub fn parse(text: &str) -> Result<u64, TimeError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
     parse_at(text, u64::try_from(now).unwrap_or(u64::MAX)).ok_or(TimeError)
+}
+
+/// In seconds.
+///
+/// # Errors
+/// [`DurationError`]
+pub fn duration(text: &str) -> Result<u64, DurationError> {
+    let micros = text.is_ascii().then(|| ago(text)).flatten();
+    micros.map(|micros| micros / SECOND).ok_or(DurationError)
+}
+
+/// Seconds since 1970.
+#[must_use]
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 fn parse_at(text: &str, now: u64) -> Option<u64> {
@@ -117,6 +137,14 @@ mod tests {
         assert_eq!(show(0), "1970-01-01T00:00:00Z");
         assert_eq!(show(1_769_846_400), "2026-01-31T08:00:00Z");
         let _ = show(u64::MAX);
+    }
+
+    #[test]
+    fn durations_are_as_long_as_they_say() {
+        assert_eq!(["0s", "45s", "10m", "3h"].map(duration), [Ok(0), Ok(45), Ok(600), Ok(10_800)]);
+        for text in ["", "10", "m", "-1h", "1.5h", "1y", "99999999999999999999d", "é"] {
+            assert_eq!(duration(text), Err(DurationError), "{text}");
+        }
     }
 
     #[test]

@@ -112,6 +112,47 @@ fn a_long_answer_is_a_stream_that_a_reader_may_leave() {
 }
 
 #[test]
+fn one_check_that_fails_does_not_stop_the_others() {
+    if refused() {
+        return;
+    }
+    let fake = Fake::start();
+    let (status, out, said) = run(&fake, &["check", "run"]);
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!(status, 70, "{out}{said}");
+    assert!(lines.len() == 2 && lines[0].starts_with("policy: nothing found; looked "), "{out}");
+    assert!(lines[1].starts_with("vulnerabilities: nothing found; looked "), "{out}");
+    assert_eq!(said, "podsecctl: images: no gpgv\nvulnerabilities: looking …\n");
+    assert_eq!(run(&fake, &["check", "run", "policy", "--json"]).0, 0);
+    let mut looking = OnTerminal::whole(&fake, &["check", "run", "vulnerabilities"]);
+    looking.see("\rvulnerabilities: looking …");
+    looking.see("\rvulnerabilities: looking for 2 s");
+    looking.see(" \r\x1b[1mvulnerabilities\x1b[0m: \x1b[32mnothing found\x1b[0m; looked ");
+    looking.ends_with(0);
+}
+
+#[test]
+fn the_plugin_has_its_own_statuses() {
+    if refused() {
+        return;
+    }
+    let fake = Fake::start();
+    let (status, out, said) = run(&fake, &["check", "nagios", "policy"]);
+    assert!(status == 0 && out.starts_with("PODSEC POLICY OK - 0 findings, looked "), "{out}{said}");
+    for arguments in [&["check", "nagios"][..], &["check", "nagios", "policy", "-w", "x|\ny"]] {
+        let (status, out, said) = run(&fake, arguments);
+        assert!(status == 3 && out.starts_with("PODSEC UNKNOWN - ") && said.is_empty(), "{out}{said}");
+        assert!(out.lines().count() == 1 && !out.contains('|'), "{out}");
+    }
+    // With another command the same is wrong usage, as always.
+    assert_eq!(run(&fake, &["check", "list", "nagios"]).0, 2);
+    // Nobody reads, so nobody knows.
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let status = fake.podsecctl(&["check", "nagios", "policy"]).stdout(full).status().unwrap();
+    assert_eq!(status.code(), Some(3));
+}
+
+#[test]
 fn a_server_that_is_not_roots_gets_nothing() {
     let fake = Fake::start();
     // Without a mapping nobody is root in there, and neither is the fake.

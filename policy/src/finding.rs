@@ -5,9 +5,9 @@
 //! [`Text`]: escaped and short, so that it can go to a terminal, a log or a mail as it is.
 
 mod containers;
-mod images;
-mod kubeapi;
-mod policy;
+pub mod images;
+pub mod kubeapi;
+pub mod policy;
 mod report;
 mod vulnerabilities;
 

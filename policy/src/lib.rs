@@ -43,6 +43,8 @@ pub mod port;
 pub mod reason;
 pub mod rules;
 pub mod secret;
+#[cfg(feature = "documents")]
+pub mod trivy;
 pub mod trust;
 pub mod user;
 

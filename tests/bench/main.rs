@@ -5,17 +5,20 @@
 
 #![forbid(unsafe_code)]
 
+mod audit_log;
 mod crowd;
 mod enter;
 mod fair;
 mod figure;
 mod helper;
 mod memory;
+mod policy_check;
 mod random;
 mod rpc;
 mod stream;
 mod trust;
 mod users;
+mod watch;
 
 use clap::Parser;
 use figure::Figure;
@@ -56,6 +59,9 @@ const BENCHES: &[Bench] = &[
     Bench { name: "fair", rounds: 200, run: fair::run },
     Bench { name: "users", rounds: 100, run: users::run },
     Bench { name: "trust", rounds: 100, run: trust::run },
+    Bench { name: "audit-log", rounds: 5, run: audit_log::run },
+    Bench { name: "policy-check", rounds: 5, run: policy_check::run },
+    Bench { name: "watch", rounds: 5, run: watch::run },
 ];
 
 /// On the systemd host, which has ways in that need systemd.

@@ -163,10 +163,10 @@ fn push(credential: &str, reference: &str) -> String {
 // ---- the host
 
 /// Trust is set up, until this goes: then nothing of it and of the servers is there any more.
-struct Trusted;
+pub struct Trusted;
 
 impl Trusted {
-    fn up(plain_http: bool) -> Self {
+    pub fn up(plain_http: bool) -> Self {
         let this = Self::named("registry.local", "sigstore.local", plain_http);
         for kind in [REGISTRY, SIGNATURES] {
             assert!(deploy(kind).changed);

@@ -2,9 +2,12 @@
 
 use super::account;
 use super::archive::{LoadImages, MirrorImages, OneArchive, Registry, SaveImages};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use podsec_policy::name::AccountName;
+use podsec_policy::trivy::Level;
 use podsec_policy::user::Fingerprint;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Publish images, sign them, and see what is signed; carry them to where there is no network
@@ -27,6 +30,8 @@ pub enum Image {
     Verify(OneArchive),
     /// Fetch the images that a version of Kubernetes needs
     Mirror(MirrorImages),
+    /// Build an image, and keep it only if it has no known vulnerabilities that are bad
+    Build(BuildImage),
     /// Put an image into a registry, and sign it
     Push(PushImage),
     /// Sign images that are in a registry already
@@ -37,6 +42,50 @@ pub enum Image {
         #[arg(long, value_name = "NAME", value_parser = account, value_hint = clap::ValueHint::Username)]
         creator: Option<AccountName>,
     },
+}
+
+/// Build an image, and keep it only if it has no known vulnerabilities that are bad
+///
+/// podman builds it, without a name; trivy looks at it; it gets its name only then, and is removed otherwise. What had that
+/// name before keeps it until then. An image that was there already, since nothing in it has changed, is never removed.
+/// What cannot be looked at is not kept either.
+#[derive(Debug, Args)]
+pub struct BuildImage {
+    /// What it is called then: registry.local/team/app:1
+    pub name: String,
+    /// Directory with what goes into it
+    #[arg(default_value = ".", value_hint = clap::ValueHint::DirPath)]
+    pub context: PathBuf,
+    /// How it is made; by default Containerfile or Dockerfile there
+    #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub file: Option<PathBuf>,
+    /// It may have no vulnerability that is so bad, or worse
+    #[arg(long, value_name = "LEVEL", default_value = "high", value_parser = level())]
+    pub severity: Level,
+    /// What passes for a while: TOML, a table [[exceptions]] for each, with id, until (2027-01-31), why, and image where
+    /// it is for some only
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub exceptions: Option<PathBuf>,
+    /// Directory of trivy's database, in which db is; by default the monitor's, or else your own, ~/.cache/trivy
+    #[arg(long, value_name = "DIR", conflicts_with = "server", value_hint = clap::ValueHint::DirPath)]
+    pub database: Option<PathBuf>,
+    /// Ask this trivy, which has the database: http://trivy.local:4954
+    #[arg(long, value_name = "URL", value_hint = clap::ValueHint::Url)]
+    pub server: Option<String>,
+    /// Keep it also where it cannot be looked at, and say so
+    #[arg(long)]
+    pub unscanned: bool,
+    /// Only say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Further options of podman-build(1)
+    #[arg(last = true, value_name = "OPTION")]
+    pub options: Vec<OsString>,
+}
+
+fn level() -> impl TypedValueParser<Value = Level> {
+    let names = Level::ALL.map(|level| PossibleValue::new(level.name()));
+    PossibleValuesParser::new(names).map(|name| Level::from_name(&name).unwrap_or_default())
 }
 
 /// Put an image into a registry, and sign it
@@ -96,6 +145,7 @@ pub struct How {
 mod tests {
     use crate::cli::{Cli, Command, Image};
     use clap::Parser as _;
+    use podsec_policy::trivy::Level;
 
     fn parse(line: &str) -> Option<Image> {
         let words = ["podsecctl", "image"].into_iter().chain(line.split_whitespace());
@@ -131,6 +181,31 @@ mod tests {
             "signatures --creator Carol",
         ] {
             assert!(parse(line).is_none(), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_built() {
+        let built = |line: &str| match parse(line) {
+            Some(Image::Build(build)) => Some(build),
+            _ => None,
+        };
+        let build = built("build app:1").unwrap();
+        assert_eq!((build.context, build.severity, build.file), (".".into(), Level::High, None));
+        let build =
+            built("build app:1 dir -f File --severity unknown -- --no-cache --build-arg X=1").unwrap();
+        assert_eq!(
+            (build.severity, build.options),
+            (Level::Unknown, ["--no-cache", "--build-arg", "X=1"].map(Into::into).into())
+        );
+        for line in [
+            "build",
+            "build app dir more",
+            "build app --severity bad",
+            "build app --server x --database y",
+            "build app --no-cache",
+        ] {
+            assert!(built(line).is_none(), "{line}");
         }
     }
 }

@@ -5,6 +5,7 @@
 //! it was found to be in order.
 
 mod archive;
+mod build;
 mod layout;
 mod list;
 mod load;
@@ -154,6 +155,7 @@ fn dispatch(context: &Context, command: Command) -> Result<u8, Trouble> {
         Command::List(arguments) => list::list(context, &watch, &arguments),
         Command::Verify(arguments) => list::verify(context, &watch, &arguments),
         Command::Mirror(arguments) => mirror::run(context, &watch, &arguments),
+        Command::Build(arguments) => build::run(context, &watch, &arguments),
         Command::Push(arguments) => publish::run(context, &watch, &arguments),
         Command::Sign(arguments) => sign::run(context, &watch, &arguments),
         Command::Signatures { creator } => Ok(signatures::run(context, creator.as_ref())?),

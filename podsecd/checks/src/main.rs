@@ -4,7 +4,7 @@
 //! ```text
 //! podsec-monitor check policy|images|vulnerabilities    looks once; what podsecd knows comes on standard input
 //! podsec-monitor watch containers|kubeapi               follows what happens
-//! podsec-monitor tell                                   tells people what is new
+//! podsec-monitor tell [--follow] [CHANNEL…]             tells people what is new, once or for as long as it runs
 //! ```
 
 #![forbid(unsafe_code)]
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         }
         ["watch", "containers"] => Settings::load().and_then(|settings| containers::run(&settings)),
         ["watch", "kubeapi"] => Settings::load().and_then(|settings| kubeapi::run(&settings)),
-        ["tell"] => Settings::load().and_then(|settings| tell::run(&settings)),
+        ["tell", ref named @ ..] => Settings::load().and_then(|settings| tell::run(&settings, named)),
         _ => {
             eprintln!("podsec-monitor is started by podsecd and by systemd; for people: podsecctl check");
             return ExitCode::from(2);
@@ -52,14 +52,22 @@ fn check(check: Check) -> Result<(), String> {
     let settings = Settings::load()?;
     let known = known()?;
     let account = report::account()?;
+    let mut verified = None;
     let look = match check {
         Check::Policy => policy::look(&known, &settings.policy),
-        Check::Images => images::look(&known, &settings.images),
+        Check::Images => {
+            let (look, cache) = images::look(&known, &settings.images);
+            verified = Some(cache);
+            look
+        }
         Check::Vulnerabilities => vulnerabilities::look(&known, &settings.vulnerabilities),
         Check::Containers | Check::KubeApi => return Err(format!("{} is watched, not run", check.name())),
     };
     // All that takes rights is done.
     account.become_it().map_err(|error| format!("becoming {}: {error}", report::USER))?;
+    if let Some(Err(error)) = verified.map(images::Cache::save) {
+        eprintln!("podsec-monitor: {error}; verified again next time");
+    }
     report::replace(check, look, began.elapsed()).map(drop)
 }
 

@@ -16,6 +16,7 @@ use common::{
 };
 use podsec_policy::audit::{Filter, Phase};
 use podsec_policy::enter::Program;
+use podsec_policy::finding::{Check, Finding, Outcome, Ran, Report, Subject, Text, kinds};
 use podsec_policy::name::AccountName;
 use podsec_policy::operation::Method;
 use podsec_policy::peer::{Role, Roles};
@@ -25,6 +26,7 @@ use podsec_policy::user::PublicKey;
 use podsec_policy::user::{Category, Fingerprint, FullName};
 use podsec_policy::{Operation, Reason};
 use podsec_proto::client::audit_service_client::AuditServiceClient;
+use podsec_proto::client::check_service_client::CheckServiceClient;
 use podsec_proto::client::identity_service_client::IdentityServiceClient;
 use podsec_proto::client::key_service_client::KeyServiceClient;
 use podsec_proto::client::namespace_service_client::NamespaceServiceClient;
@@ -502,6 +504,115 @@ async fn each_method_of_trust_and_its_servers_is_itself() {
         assert_eq!(reason(status), "request-limit");
         assert_eq!(status.get_details_error_info().unwrap().metadata["method"], rule.method.name());
     }
+    gate.join().unwrap();
+}
+
+/// Findings is not Watch, and all are for those who administer or monitor.
+#[tokio::test]
+async fn each_method_of_the_monitors_is_itself() {
+    let rows = || RULES.iter().filter(|rule| rule.path.contains("CheckService"));
+    let stage = start(limits(), false);
+    let gate = gate(stage.gate, move |gate| {
+        for rule in rows() {
+            let (id, operation) = request(gate);
+            assert_eq!(operation.method(), rule.method);
+            gate.send(&ToFront::Refused { id, reason: Reason::NotMember }, &[]).unwrap();
+        }
+        // what is no check is no request
+        for method in [Method::RunCheck, Method::Findings] {
+            assert_eq!(next(gate), malformed(Some(method), Reason::BadArgument));
+        }
+    });
+    let mut checks = CheckServiceClient::new(client(stage.caller).await);
+    // in the order of the table
+    let refused = [
+        checks.run(v1::RunCheckRequest { check: "policy".into() }).await.unwrap_err(),
+        checks.findings(v1::FindingsRequest::default()).await.unwrap_err(),
+        checks.watch(v1::WatchFindingsRequest { check: "kubeapi".into() }).await.unwrap_err(),
+    ];
+    assert_eq!(refused.len(), rows().count());
+    for (status, rule) in refused.iter().zip(rows()) {
+        assert_eq!((status.code(), reason(status).as_str()), (Code::PermissionDenied, "not-authorised"));
+        let said = format!("not authorised: {} is for Administrator or Monitor", rule.method.name());
+        assert_eq!(status.message(), said);
+    }
+    for status in [
+        checks.run(v1::RunCheckRequest { check: "kubeapi".into() }).await.unwrap_err(),
+        checks.findings(v1::FindingsRequest { check: "Policy".into() }).await.unwrap_err(),
+    ] {
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, "bad-argument"));
+    }
+    gate.join().unwrap();
+}
+
+/// A report with the longest texts there are.
+fn report(check: Check, findings: usize) -> Report {
+    let text = vec![0xff; 1 << 16];
+    let kind = kinds().find(|kind| kind.check == check).unwrap();
+    let finding = |number: usize| {
+        let place = [number.to_string().as_bytes(), &text].concat();
+        Finding::new(kind, Subject::Image(Text::of(&text)), place, &text).of(&text)
+    };
+    let mut report = Report::new(check);
+    report.replace(7, Outcome::Unknown { why: Text::of(&text) }, (0..findings).map(finding));
+    report
+}
+
+/// The client's side of [`report`].
+async fn all_of(events: &mut tonic::Streaming<v1::CheckEvent>) {
+    let mut next = async || events.message().await.unwrap().and_then(|event| event.event);
+    let Some(v1::check_event::Event::Summary(summary)) = next().await else { panic!("no summary") };
+    assert_eq!((summary.check.as_str(), summary.findings, summary.time), ("policy", 500, 7));
+    for _ in 0..500 {
+        let Some(v1::check_event::Event::Finding(one)) = next().await else { panic!("no finding") };
+        assert!(one.id.len() == 16 && one.place.contains("\\xff") && one.check == "policy");
+    }
+}
+
+#[tokio::test]
+async fn what_the_monitors_found() {
+    let stage = start(limits(), false);
+    let gate = gate(stage.gate, |gate| {
+        let (id, operation) = request(gate);
+        assert_eq!(operation, Operation::RunCheck(Check::Images));
+        let ran = Ran { summary: report(Check::Images, 3).summary(), new: 3, gone: 1 };
+        reply(&accept(gate, id), &Reply::Ran(Box::new(ran)));
+        for asked in [Operation::Findings(None), Operation::WatchFindings(Some(Check::Policy))] {
+            let (id, operation) = request(gate);
+            assert_eq!(operation, asked);
+            let worker = accept(gate, id);
+            let report = report(Check::Policy, 500);
+            reply(&worker, &Reply::Summary(Box::new(report.summary())));
+            for found in report.findings.into_values() {
+                reply(&worker, &Reply::Found(Box::new(found)));
+            }
+            if asked == Operation::Findings(None) {
+                reply(&worker, &Reply::End);
+            } else {
+                reply(&worker, &Reply::Gone("0123456789abcdef".into()));
+            }
+            // who reads no more is told to the worker
+            assert!(hung_up(&worker));
+        }
+        let (id, _) = request(gate);
+        let detail = "the report: not a report".to_owned();
+        reply(&accept(gate, id), &Reply::Failed { reason: Reason::Resources, detail });
+    });
+    let mut checks = CheckServiceClient::new(client(stage.caller).await);
+    let ran = checks.run(v1::RunCheckRequest { check: "images".into() }).await.unwrap().into_inner();
+    assert_eq!((ran.new, ran.gone, ran.summary.unwrap().state.as_str()), (3, 1, "unknown"));
+    let mut whole = checks.findings(v1::FindingsRequest::default()).await.unwrap().into_inner();
+    all_of(&mut whole).await;
+    assert!(whole.message().await.unwrap().is_none());
+    let watch = v1::WatchFindingsRequest { check: "policy".into() };
+    let mut watched = checks.watch(watch).await.unwrap().into_inner();
+    all_of(&mut watched).await;
+    let gone = watched.message().await.unwrap().unwrap().event;
+    assert_eq!(gone, Some(v1::check_event::Event::Gone("0123456789abcdef".into())));
+    drop(watched);
+    let mut events = checks.findings(v1::FindingsRequest::default()).await.unwrap().into_inner();
+    let status = events.message().await.unwrap_err();
+    assert_eq!((reason(&status).as_str(), status.message()), ("resources", "the report: not a report"));
     gate.join().unwrap();
 }
 
@@ -1051,6 +1162,7 @@ async fn reflection_where_it_is_wanted() {
         [
             "grpc.reflection.v1.ServerReflection",
             "podsec.v1.AuditService",
+            "podsec.v1.CheckService",
             "podsec.v1.IdentityService",
             "podsec.v1.KeyService",
             "podsec.v1.NamespaceService",

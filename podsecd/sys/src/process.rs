@@ -507,6 +507,58 @@ pub fn start(program: &Path, arguments: &[String], channel: std::os::fd::Borrowe
     failed.map_or(Ok(child), Err)
 }
 
+/// A copy of this process that has something to say.
+struct Copy {
+    child: i32,
+    process: OwnedFd,
+    pipe: io::Take<File>,
+    said: Vec<u8>,
+    end: std::time::Instant,
+}
+
+impl Copy {
+    /// For single-threaded programs.
+    fn start(within: std::time::Duration, work: impl FnOnce() -> Vec<u8>) -> io::Result<Self> {
+        use nix::unistd::{ForkResult, fork, pipe2};
+        const LIMIT: u64 = 16 << 20;
+        let (read, write) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+        let end = std::time::Instant::now() + within;
+        // SAFETY: there is no other thread that could hold a lock.
+        let child = match unsafe { fork() }? {
+            ForkResult::Child => {
+                // Nothing else of ours: whoever stops the copy would hold our locks with it.
+                let said = if close_all_but(&write).is_ok() { work() } else { Vec::new() };
+                let _ = File::from(write).write_all(&said);
+                // SAFETY: ends the copy without what the original has to do at its end.
+                unsafe { libc::_exit(0) }
+            }
+            ForkResult::Parent { child } => child.as_raw(),
+        };
+        drop(write);
+        let pipe = File::from(read).take(LIMIT);
+        Ok(Self { child, process: open(child)?, pipe, said: Vec::new(), end })
+    }
+
+    /// Takes what there is to be read, once; true when that was all.
+    fn listen(&mut self) -> io::Result<bool> {
+        let mut some = [0; 16 * 1024];
+        let count = self.pipe.read(&mut some)?;
+        self.said.extend(some.iter().take(count));
+        Ok(count == 0)
+    }
+
+    /// `heard`: whether all was said.
+    fn finish(self, heard: io::Result<()>) -> io::Result<Vec<u8>> {
+        // It may have been stopped, or have children that hold the pipe. Where it is somebody else by now and this process
+        // may not kill it, it goes with this process: see `die_with_parent`.
+        if signal(&self.process, Signal::SIGKILL).is_ok() || has_ended(&self.process) {
+            wait(self.child)?;
+        }
+        heard?;
+        if self.said.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(self.said) }
+    }
+}
+
 /// Runs `work` in a copy of this process, and gives what it has to say. The copy has its own memory, so whoever it becomes
 /// may kill or stop it at any moment and disturb nothing here.
 ///
@@ -515,46 +567,66 @@ pub fn start(program: &Path, arguments: &[String], channel: std::os::fd::Borrowe
 /// # Errors
 /// pipe2(2), fork(2); `TimedOut`, after killing it; `UnexpectedEof` when it said nothing
 pub fn in_child(within: std::time::Duration, work: impl FnOnce() -> Vec<u8>) -> io::Result<Vec<u8>> {
-    use nix::unistd::{ForkResult, fork, pipe2};
-    const LIMIT: u64 = 16 << 20;
-    let (read, write) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-    // SAFETY: there is no other thread that could hold a lock.
-    let child = match unsafe { fork() }? {
-        ForkResult::Child => {
-            // Nothing else of ours: whoever stops the copy would hold our locks with it.
-            let said = if close_all_but(&write).is_ok() { work() } else { Vec::new() };
-            let _ = File::from(write).write_all(&said);
-            // SAFETY: ends the copy without what the original has to do at its end.
-            unsafe { libc::_exit(0) }
-        }
-        ForkResult::Parent { child } => child.as_raw(),
-    };
-    drop(write);
-    let process = open(child)?;
-    let end = std::time::Instant::now() + within;
-    let mut said = Vec::new();
-    let mut pipe = File::from(read).take(LIMIT);
-    let result = loop {
-        let left = end.saturating_duration_since(std::time::Instant::now());
-        match wait_readable(&[pipe.get_ref().as_fd()], Some(left)) {
+    let mut copy = Copy::start(within, work)?;
+    let heard = loop {
+        let left = copy.end.saturating_duration_since(std::time::Instant::now());
+        match wait_readable(&[copy.pipe.get_ref().as_fd()], Some(left)) {
             Ok(false) => break Err(io::ErrorKind::TimedOut.into()),
             Err(error) => break Err(error),
             Ok(true) => {}
         }
-        let mut some = [0; 16 * 1024];
-        match pipe.read(&mut some) {
-            Ok(0) => break Ok(()),
-            Ok(count) => said.extend(some.iter().take(count)),
+        match copy.listen() {
+            Ok(true) => break Ok(()),
+            Ok(false) => {}
             Err(error) => break Err(error),
         }
     };
-    // It may have been stopped, or have children that hold the pipe. Where it is somebody else by now and this process may
-    // not kill it, it goes with this process: see `die_with_parent`.
-    if signal(&process, Signal::SIGKILL).is_ok() || has_ended(&process) {
-        wait(child)?;
+    copy.finish(heard)
+}
+
+/// [`in_child`] for each of many, several `at_once`, so that who says nothing in time keeps nobody else waiting. `done` gets
+/// what each one said as soon as it did, in no order.
+pub fn in_children<T>(
+    many: impl IntoIterator<Item = T>,
+    at_once: usize,
+    within: std::time::Duration,
+    work: impl Fn(&T) -> Vec<u8>,
+    mut done: impl FnMut(T, io::Result<Vec<u8>>),
+) {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut waiting = many.into_iter().peekable();
+    let mut running: Vec<(T, Copy)> = Vec::new();
+    while !running.is_empty() || waiting.peek().is_some() {
+        while running.len() < at_once.max(1)
+            && let Some(one) = waiting.next()
+        {
+            match Copy::start(within, || work(&one)) {
+                Ok(copy) => running.push((one, copy)),
+                Err(error) => done(one, Err(error)),
+            }
+        }
+        let now = std::time::Instant::now();
+        let left = running.iter().map(|(_, copy)| copy.end.saturating_duration_since(now)).min();
+        let mut polled: Vec<_> = running
+            .iter()
+            .map(|(_, copy)| PollFd::new(copy.pipe.get_ref().as_fd(), PollFlags::POLLIN))
+            .collect();
+        // Rounded up, so that the last millisecond is not a busy loop.
+        let left = left.unwrap_or_default() + std::time::Duration::from_micros(999);
+        let looked = poll(&mut polled, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
+        let ready: Vec<bool> = polled.iter().map(|fd| looked.is_ok() && fd.any() == Some(true)).collect();
+        let now = std::time::Instant::now();
+        let mut still = Vec::with_capacity(at_once);
+        for ((one, mut copy), ready) in running.drain(..).zip(ready) {
+            let heard = if ready { copy.listen() } else { Ok(false) };
+            match heard {
+                Ok(false) if copy.end > now => still.push((one, copy)),
+                Ok(false) => done(one, copy.finish(Err(io::ErrorKind::TimedOut.into()))),
+                heard => done(one, copy.finish(heard.map(drop))),
+            }
+        }
+        running = still;
     }
-    result?;
-    if said.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(said) }
 }
 
 /// Runs `child` in a new process that shares this one's memory, while this one stands still until the child has

@@ -1,60 +1,18 @@
-//! A process that may only compute: for gpg, which parses what a stranger sent (its parsers, like everybody's for OpenPGP,
-//! have had their advisories). Another user, no way to gain rights, the programs and libraries of the host to read, one
-//! directory of its own to write, no socket, no other process to look at, little memory and time.
+//! Work in a cage (`podsec_cage`), by the parser's user, in a directory below podsecd's own.
 
 use crate::Failure;
 use crate::account::{self, LONG, act_as};
-use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
-    RulesetCreatedAttr as _, Scope, path_beneath_rules,
-};
 use podsec_policy::config::Config;
 use podsec_policy::reason::Reason;
-use podsec_sys::credentials::{self, Account};
+use podsec_sys::credentials::Account;
 use podsec_sys::file::Directory;
-use podsec_sys::nix::libc;
-use podsec_sys::nix::sys::resource::{Resource, setrlimit};
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch,
-};
 use serde::{Serialize, de::DeserializeOwned};
-use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-/// What programs of the distribution need to start.
-const READABLE: [&str; 7] =
-    ["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/dev/null", "/dev/urandom"];
-
-/// What gpg has no need of here, and an attacker would.
-const FORBIDDEN: &[i64] = &[
-    libc::SYS_bind,
-    libc::SYS_listen,
-    libc::SYS_sendto,
-    libc::SYS_sendmsg,
-    libc::SYS_sendmmsg,
-    libc::SYS_ptrace,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
-    libc::SYS_pidfd_getfd,
-    libc::SYS_unshare,
-    libc::SYS_setns,
-    libc::SYS_mount,
-    libc::SYS_bpf,
-    libc::SYS_perf_event_open,
-    libc::SYS_userfaultfd,
-    libc::SYS_io_uring_setup,
-    libc::SYS_keyctl,
-    libc::SYS_add_key,
-    libc::SYS_request_key,
-];
-
 /// Of the directories, before the pid.
 const PREFIX: &str = "cage-";
-/// Bytes of the largest file that is written there.
-const LARGEST: u64 = 16 << 20;
 
 /// Runs `work` in a cage of its own, with a directory of its own; what it says is all that comes out.
 ///
@@ -65,13 +23,7 @@ pub fn inside<T: Serialize + DeserializeOwned>(
     work: impl FnOnce(&Path) -> Result<T, String>,
 ) -> Result<T, Failure> {
     let (account, directory) = prepare(config)?;
-    let said = act_as(&account, LONG, || {
-        empty(&directory).map_err(|error| error.to_string())?;
-        shut(&directory)?;
-        let said = work(&directory);
-        let _ = empty(&directory);
-        said
-    });
+    let said = act_as(&account, LONG, || podsec_cage::work(&directory, work));
     let _ = std::fs::remove_dir(&directory);
     said.map_err(|failure| Failure { reason: Reason::BadKey, ..failure })
 }
@@ -99,107 +51,5 @@ pub fn clean_up(config: &Config) {
         {
             let _ = held.remove_tree(name);
         }
-    }
-}
-
-fn empty(directory: &Path) -> io::Result<()> {
-    Directory::open(directory)?.empty()
-}
-
-/// Shuts this process and whatever it starts in, for good. It is the other user already.
-///
-/// # Errors
-/// says which wall could not be built; nothing is parsed then
-fn shut(writable: &Path) -> Result<(), String> {
-    credentials::no_new_privileges().map_err(|error| error.to_string())?;
-    for (resource, most) in [
-        (Resource::RLIMIT_CPU, 10),
-        (Resource::RLIMIT_AS, 512 << 20),
-        (Resource::RLIMIT_FSIZE, LARGEST),
-        (Resource::RLIMIT_NOFILE, 64),
-        (Resource::RLIMIT_CORE, 0),
-    ] {
-        setrlimit(resource, most, most).map_err(|error| error.to_string())?;
-    }
-    close_file_system(writable).map_err(|error| error.to_string())?;
-    filter_calls().map_err(|error| error.to_string())
-}
-
-fn close_file_system(writable: &Path) -> Result<(), landlock::RulesetError> {
-    const NEWEST: ABI = ABI::V10;
-    Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(NEWEST))?
-        .handle_access(AccessNet::from_all(NEWEST))?
-        .scope(Scope::from_all(NEWEST))?
-        .create()?
-        .add_rules(path_beneath_rules(READABLE, AccessFs::from_read(NEWEST)))?
-        .add_rules(path_beneath_rules([writable], AccessFs::from_all(NEWEST)))?
-        .restrict_self()
-        .map(drop)
-}
-
-/// Nobody can be reached: gpg looks for its agent, and must find that there is none.
-fn filter_calls() -> Result<(), Box<dyn std::error::Error>> {
-    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    let mut forbidden: BTreeMap<i64, Vec<SeccompRule>> =
-        FORBIDDEN.iter().map(|&call| (call, Vec::new())).collect();
-    let family = libc::AF_UNIX.unsigned_abs().into();
-    let other = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, family)?;
-    forbidden.insert(libc::SYS_socket, vec![SeccompRule::new(vec![other])?]);
-    let unreachable = BTreeMap::from([(libc::SYS_connect, Vec::new())]);
-    for (rules, error) in [(forbidden, libc::EPERM), (unreachable, libc::ECONNREFUSED)] {
-        let refuse = SeccompAction::Errno(error.unsigned_abs());
-        let program: BpfProgram =
-            SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch)?.try_into()?;
-        seccompiler::apply_filter(&program)?;
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use podsec_sys::process::in_child;
-    use std::time::Duration;
-
-    /// Tries it in a copy of this process.
-    fn inside(work: fn(&Path) -> String) -> String {
-        let own = std::env::temp_dir().join(format!("podsec-cage-{}-{}", std::process::id(), work as usize));
-        std::fs::create_dir(&own).unwrap();
-        let said = in_child(Duration::from_secs(10), || match shut(&own) {
-            Ok(()) => work(&own).into_bytes(),
-            Err(error) => format!("not shut: {error}").into_bytes(),
-        });
-        std::fs::remove_dir_all(&own).unwrap();
-        String::from_utf8(said.unwrap()).unwrap()
-    }
-
-    #[test]
-    fn it_can_compute_and_write_there() {
-        let said = inside(|own| {
-            let written = std::fs::File::create_new(own.join("x")).is_ok();
-            let ran = podsec_sys::program::run(Path::new("/usr/bin/true"), &[]).is_ok();
-            format!("{written} {ran}")
-        });
-        assert_eq!(said, "true true");
-    }
-
-    #[test]
-    fn and_nothing_else() {
-        let said = inside(|_| {
-            let tries = [
-                std::fs::read("/etc/passwd").is_ok(),
-                std::fs::File::create_new("/tmp/podsec-cage-escape").is_ok(),
-                std::fs::read_dir("/home").is_ok(),
-                std::net::TcpListener::bind("127.0.0.1:0").is_ok(),
-                std::os::unix::net::UnixStream::connect("/run/podsec/podsecd.sock").is_ok(),
-                std::os::unix::net::UnixDatagram::bind("/tmp/podsec-cage-socket").is_ok(),
-                podsec_sys::nix::sched::unshare(podsec_sys::nix::sched::CloneFlags::CLONE_NEWUSER).is_ok(),
-                podsec_sys::program::run(Path::new("/usr/bin/cat"), &["/etc/hostname"]).is_ok(),
-            ];
-            format!("{tries:?}")
-        });
-        assert_eq!(said, format!("{:?}", [false; 8]));
     }
 }

@@ -4,8 +4,8 @@
 //! Must not: look at anything of a user's, or parse what a monitor has not written down.
 
 use crate::account::{SOON, act_as};
-use crate::{Failure, Report, account, users};
-use podsec_checks::known::Known;
+use crate::{Failure, Report, account, keys, services, trust, users};
+use podsec_checks::known::{Certificate, Drift, Key, Known, Trust, User};
 use podsec_checks::report;
 use podsec_policy::finding::{self, Check, Found, Ran, Summary};
 use podsec_policy::reason::Reason;
@@ -13,12 +13,12 @@ use podsec_sys::process::{require_root_owned, wait_readable};
 use podsec_sys::program::{Run, find_roots, run_with};
 use podsec_sys::systemd;
 use podsec_wire::Channel;
-use podsec_wire::messages::{Job, Reply, Step};
+use podsec_wire::messages::{FileState, Job, Reply, Step};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Beside this program.
@@ -70,14 +70,37 @@ fn start(program: &Path, arguments: &[&str], input: &[u8]) -> Result<(), Failure
     };
     let path =
         path.map_err(|error| Failure::new(Reason::Unsupported, format!("{}: {error}", program.display())))?;
-    let run = Run { input, deadline: LONGEST, ..Run::default() };
+    // systemctl by the bus: systemd's own socket is closed to podsecd.
+    let environment = [("SYSTEMCTL_FORCE_BUS", Path::new("1"))];
+    let run = Run { input, environment: &environment, deadline: LONGEST };
     run_with(&path, arguments, run).map(drop).map_err(|error| Failure::new(Reason::Program, error))
 }
 
 /// What a check is told.
 fn known(job: &Job) -> Result<Known, Failure> {
-    let users = users::all(&job.config)?.into_iter().map(|record| (record.name, record.category)).collect();
-    Ok(Known { config: (*job.config).clone(), users })
+    let config = &job.config;
+    let user = |record: users::Record| User { name: record.name, uid: record.uid, category: record.category };
+    let key = |(creator, fingerprint, expires)| Key { creator, fingerprint, expires };
+    let certificate =
+        |(path, expires): (PathBuf, _)| Certificate { path: path.display().to_string(), expires };
+    let trust = trust::current(config)?.map(|stored| stored.trust);
+    let policy = trust.as_ref().map(|trust| trust.policy().render()).unwrap_or_default();
+    Ok(Known {
+        config: (**config).clone(),
+        users: users::all(config)?.into_iter().map(user).collect(),
+        trust: trust.map(known_trust).transpose()?,
+        policy: String::from_utf8(policy).map_err(|error| Failure::new(Reason::Bug, error))?,
+        keys: keys::ends(config)?.into_iter().map(key).collect(),
+        certificates: services::certificates(config)?.into_iter().map(certificate).collect(),
+    })
+}
+
+fn known_trust(trust: trust::Trust) -> Result<Trust, Failure> {
+    let drift =
+        |(path, state): (&str, _)| Drift { path: path.to_owned(), missing: state == FileState::Missing };
+    let drift = trust::drift(&trust)?.into_iter().map(drift).collect();
+    let scopes = trust.scopes.into_iter().map(|(scope, signers)| (scope, signers.kind)).collect();
+    Ok(Trust { settings: trust.settings, scopes, drift })
 }
 
 /// `Findings`

@@ -34,8 +34,7 @@ pub fn holds(uid: u32, role: Role, accounts: &Accounts) -> bool {
             is_member(uid, &accounts.image_users) && is_member(uid, &accounts.image_creators)
         }
         Role::ImageUser => is_member(uid, &accounts.image_users),
-        // No operation is theirs yet; a new row must come with its check.
-        Role::Monitor => false,
+        Role::Monitor => is_member(uid, &accounts.monitors),
     }
 }
 

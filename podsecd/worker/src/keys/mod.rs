@@ -138,6 +138,21 @@ pub fn trusted(config: &Config, creator: &AccountName) -> Result<Vec<trust::Key>
     Ok(his.unwrap_or_default().trusted())
 }
 
+/// Keys that creators sign with, expired or not, and when they do: those that are neither revoked nor followed by another.
+///
+/// # Errors
+/// when they cannot be read
+pub fn ends(config: &Config) -> Result<Vec<(AccountName, Fingerprint, Option<u64>)>, Failure> {
+    let mut ends = Vec::new();
+    for creator in accounts_in(&config.audit.state.join("keys"), ".json") {
+        let stored: Option<Stored> = read_json(&path(config, &creator))?;
+        let current = stored.unwrap_or_default().keys.into_iter();
+        let current = current.filter(|key| key.state == KeyState::Current);
+        ends.extend(current.map(|key| (creator.clone(), key.fingerprint, key.expires)));
+    }
+    Ok(ends)
+}
+
 /// Is there anything to [`forget`]?
 pub fn are_there(config: &Config, creator: &AccountName) -> bool {
     path(config, creator).exists() || published(creator).exists()

@@ -195,6 +195,26 @@ fn private() -> Result<(), Failure> {
     made().map_err(at(path))
 }
 
+/// Certificates of what is deployed, and when they expire; `None`: it cannot be read.
+///
+/// # Errors
+/// when podsec's records cannot be read
+pub fn certificates(config: &Config) -> Result<Vec<(PathBuf, Option<u64>)>, Failure> {
+    let services = Services::read(config)?.filter(|services| !services.settings.plain_http);
+    let mut paths: Vec<_> = services
+        .iter()
+        .flat_map(|services| services.servers.keys().map(|&kind| certificate::path(kind)))
+        .collect();
+    if !paths.is_empty() {
+        paths.push(certificate::PUBLISHED.into());
+    }
+    let with_end = |path: PathBuf| {
+        let end = certificate::expires(&path);
+        (path, end)
+    };
+    Ok(paths.into_iter().map(with_end).collect())
+}
+
 // ---- deploying
 
 /// A server to be set up, or brought to what trust says now.

@@ -641,6 +641,33 @@ fn list(scopes: &[Scope]) -> String {
     }
 }
 
+/// All files of trust, and how each one is.
+fn files_of(trust: &Trust) -> Result<Vec<(Written, FileState)>, Failure> {
+    let mut files = trust.files();
+    if let Some(there) = read(HOSTS)? {
+        // A block that is damaged is a change too: what it should be cannot be said then.
+        files.push(Written { path: HOSTS, bytes: Some(trust.hosts(&there).unwrap_or_default()) });
+    }
+    let state = |file: Written| {
+        let state = match (read(file.path)?, &file.bytes) {
+            (there, wanted) if there == *wanted => FileState::Same,
+            (None, _) => FileState::Missing,
+            _ => FileState::Changed,
+        };
+        Ok((file, state))
+    };
+    files.into_iter().map(state).collect()
+}
+
+/// Files that are not as trust has them, by path.
+///
+/// # Errors
+/// when one cannot be read
+pub fn drift(trust: &Trust) -> Result<Vec<(&'static str, FileState)>, Failure> {
+    let all = files_of(trust)?.into_iter().map(|(file, state)| (file.path, state));
+    Ok(all.filter(|(_, state)| *state != FileState::Same).collect())
+}
+
 /// `ShowTrust`
 ///
 /// # Errors
@@ -675,17 +702,7 @@ pub fn show(job: &Job, asked: ShowTrust, front: &Channel, report: &mut Report) -
             kind: key.kind,
         }));
     }
-    let mut files = trust.files();
-    if let Some(there) = read(HOSTS)? {
-        // A block that is damaged is a change too: what it should be cannot be said then.
-        files.push(Written { path: HOSTS, bytes: Some(trust.hosts(&there).unwrap_or_default()) });
-    }
-    for Written { path, bytes } in files {
-        let state = match (read(path)?, &bytes) {
-            (there, wanted) if there == *wanted => FileState::Same,
-            (None, _) => FileState::Missing,
-            _ => FileState::Changed,
-        };
+    for (Written { path, bytes }, state) in files_of(&trust)? {
         let contents = bytes.filter(|_| asked.files).unwrap_or_default();
         let file =
             |contents: &[u8]| TrustPart::File { path: path.to_owned(), state, contents: contents.to_vec() };

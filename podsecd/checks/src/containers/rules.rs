@@ -1,0 +1,205 @@
+//! How bad it is that something was written at a path. Pure.
+
+use podsec_policy::finding::Severity;
+use serde::{Deserialize, Serialize};
+
+/// `[[containers.rules]]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// In the container: this, and all below it. Absolute.
+    pub path: Path,
+    /// What it is, or that it is none of a finding.
+    pub severity: Verdict,
+    /// Only for containers of images with that name; `*` is any text.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// Only for containers with that name; `*` is any text.
+    #[serde(default)]
+    pub container: Option<String>,
+}
+
+/// An absolute path without `.`, `..` and empty parts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Path(String);
+
+impl TryFrom<String> for Path {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let parts = text.strip_prefix('/').map(|rest| rest.split('/'));
+        let good = |mut parts: std::str::Split<'_, char>| {
+            parts.all(|part| !["", ".", ".."].contains(&part) && !part.contains('\0'))
+        };
+        if text == "/" || parts.is_some_and(good) {
+            return Ok(Self(text));
+        }
+        Err(format!("{text:?} is no path from / without . and .. and without / at its end"))
+    }
+}
+
+impl From<Path> for String {
+    fn from(path: Path) -> Self {
+        path.0
+    }
+}
+
+impl Path {
+    /// Is that it, or below it? Part by part: `/etc` has nothing to do with `/etcetera`.
+    fn covers(&self, path: &[u8]) -> bool {
+        let own = if self.0 == "/" { b"" } else { self.0.as_bytes() };
+        path.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.first() == Some(&b'/'))
+    }
+}
+
+/// What a rule says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Verdict {
+    /// Nothing to be told.
+    Ignore,
+    /// A finding.
+    Found(Severity),
+}
+
+impl TryFrom<String> for Verdict {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let found = || Severity::from_name(&text).map(Self::Found);
+        let verdict = if text == "ignore" { Some(Self::Ignore) } else { found() };
+        verdict.ok_or_else(|| format!("{text:?} is neither a severity nor \"ignore\""))
+    }
+}
+
+impl From<Verdict> for String {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Ignore => "ignore".into(),
+            Verdict::Found(severity) => severity.name().into(),
+        }
+    }
+}
+
+/// What the runtime itself makes in a container: mount points and what is in them, which nobody in the container reaches
+/// afterwards, since something is mounted there.
+const RUNTIME: [&str; 6] = ["/dev", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/etc/mtab"];
+/// What changes while a container runs.
+const TEMPORARY: [&str; 4] = ["/var", "/proc", "/tmp", "/run"];
+/// Settings, and people's own.
+const SETTINGS: [&str; 3] = ["/etc", "/home", "/root"];
+
+/// The first rule that fits decides; what no rule is about is judged as usual.
+pub fn judge(rules: &[Rule], path: &[u8], image: &str, container: &str) -> Verdict {
+    let named = |pattern: &Option<String>, name| pattern.as_deref().is_none_or(|pattern| fits(pattern, name));
+    let fitting = |rule: &&Rule| {
+        rule.path.covers(path) && named(&rule.image, image) && named(&rule.container, container)
+    };
+    if let Some(rule) = rules.iter().find(fitting) {
+        return rule.severity;
+    }
+    let below = |list: &[&str]| list.iter().any(|&prefix| Path(prefix.into()).covers(path));
+    if below(&RUNTIME) || below(&TEMPORARY) {
+        Verdict::Ignore
+    } else if below(&SETTINGS) {
+        Verdict::Found(Severity::Warning)
+    } else {
+        Verdict::Found(Severity::Critical)
+    }
+}
+
+/// Is that the name? `*` stands for any text. In linear time but for the number of stars.
+fn fits(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let Some(last) = parts.next_back() else { return rest.is_empty() };
+    for part in parts {
+        match rest.split_once(part) {
+            Some((_, after)) => rest = after,
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn by_path_as_before() {
+        let judge = |path: &str| judge(&[], path.as_bytes(), "", "");
+        for path in ["/var/lib/x", "/proc/x", "/tmp", "/run/x", "/dev/x", "/etc/hosts", "/etc/mtab"] {
+            assert_eq!(judge(path), Verdict::Ignore, "{path}");
+        }
+        for path in ["/etc/passwd", "/home/x", "/root/.ssh/x", "/etc/hosts.allow", "/etc/containersx"] {
+            assert_eq!(judge(path), Verdict::Found(Severity::Warning), "{path}");
+        }
+        for path in ["/usr/bin/x", "/x", "/varnish", "/homes/x", "/opt/etc/x", "/usr/tmp/x"] {
+            assert_eq!(judge(path), Verdict::Found(Severity::Critical), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_first_rule_that_fits_decides() {
+        #[derive(Deserialize)]
+        struct Rules {
+            rules: Vec<Rule>,
+        }
+        let text = r#"
+            [[rules]]
+            path = "/opt/app"
+            severity = "ignore"
+            image = "registry.local/*:*"
+            container = "web-*"
+            [[rules]]
+            path = "/opt"
+            severity = "h"
+            [[rules]]
+            path = "/tmp"
+            severity = "low"
+        "#;
+        let Rules { rules } = toml::from_str(text).unwrap();
+        let judge = |path: &str, image, container| judge(&rules, path.as_bytes(), image, container);
+        assert_eq!(judge("/opt/app/x", "registry.local/a:1", "web-1"), Verdict::Ignore);
+        assert_eq!(judge("/opt/app/x", "registry.local/a:1", "db"), Verdict::Found(Severity::High));
+        assert_eq!(judge("/opt/app/x", "else/a:1", "web-1"), Verdict::Found(Severity::High));
+        assert_eq!(judge("/opt/apple", "registry.local/a:1", "web-1"), Verdict::Found(Severity::High));
+        assert_eq!(judge("/tmp/x", "", ""), Verdict::Found(Severity::Low));
+        for bad in ["opt", "/opt/", "/a//b", "/a/../b", "/./a", ""] {
+            let text = format!("[[rules]]\npath = {bad:?}\nseverity = \"low\"");
+            assert!(toml::from_str::<Rules>(&text).is_err(), "{bad}");
+        }
+        assert!(toml::from_str::<Rules>("[[rules]]\npath = \"/\"\nseverity = \"bad\"").is_err());
+        assert!(toml::from_str::<Rules>("[[rules]]\npath = \"/\"\nseverity = \"low\"\nmore = 1").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn stars_stand_for_any_text(parts in proptest::collection::vec("[a-b/:*]{0,4}", 1..5), fill in "[a-c*]{0,4}") {
+            let pattern = parts.join("*");
+            prop_assert!(fits(&pattern, &pattern.replace('*', &fill)), "{pattern} {fill}");
+        }
+    }
+
+    #[test]
+    fn stars_do_not_overlap() {
+        for (pattern, name, wanted) in [
+            ("", "", true),
+            ("", "a", false),
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("*", "", true),
+            ("a*a", "a", false),
+            ("a*b*c", "abc", true),
+            ("a*b*c", "acb", false),
+            ("*b", "ab", true),
+            ("*b", "ba", false),
+        ] {
+            assert_eq!(fits(pattern, name), wanted, "{pattern} {name}");
+        }
+    }
+}
