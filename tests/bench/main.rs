@@ -61,7 +61,7 @@ const BENCHES: &[Bench] = &[
     Bench { name: "trust", rounds: 100, run: trust::run },
     Bench { name: "audit-log", rounds: 5, run: audit_log::run },
     Bench { name: "policy-check", rounds: 5, run: policy_check::run },
-    Bench { name: "watch", rounds: 5, run: watch::run },
+    Bench { name: "watch", rounds: 11, run: watch::run },
 ];
 
 /// On the systemd host, which has ways in that need systemd.

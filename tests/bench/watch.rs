@@ -200,6 +200,8 @@ fn flood() -> Vec<Figure> {
         figure("queues that ran over, and said so", "", lost),
         figure("memory of its own, all parts", "MiB", all / 1024.0).bound(Bound::AtMost(64.0)),
         figure("largest of its processes", "MiB", resident / 1024.0).bound(Bound::AtMost(64.0)),
-        figure("files a second of a processor", "", files / used).against("inotifywait", files / other),
+        figure("files a second of a processor", "", files / used)
+            .against("inotifywait", files / other)
+            .bound(Bound::RatioAtLeast(1.5)),
     ]
 }

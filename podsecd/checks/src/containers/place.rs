@@ -110,7 +110,7 @@ mod tests {
         for other in ["overlay/HEX", "overlay/HEX/merged", "overlay/HEX/diffs", "vfs/HEX", "vfs/dir/HEX0"] {
             assert_eq!(place(other.replace("HEX", HEX).as_bytes()), Place::Other, "{other}");
         }
-        assert_eq!(place(format!("overlay/{HEX}/work/work").as_bytes()), Place::Work);
+        assert_eq!(place(["overlay", HEX, "work", "work"].join("/").as_bytes()), Place::Work);
     }
 
     #[test]
