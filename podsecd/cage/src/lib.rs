@@ -10,49 +10,21 @@
 pub mod openpgp;
 pub mod payload;
 pub mod sigstore;
+pub mod walls;
 
-use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
-    RulesetCreatedAttr as _, Scope, path_beneath_rules,
-};
+use landlock::{Access as _, AccessFs};
 use podsec_sys::credentials;
 use podsec_sys::file::Directory;
 use podsec_sys::nix::libc;
 use podsec_sys::nix::sys::resource::{Resource, setrlimit};
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch,
-};
-use std::collections::BTreeMap;
+use seccompiler::{SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 use std::io;
 use std::path::Path;
+use walls::{NEVER, NEWEST};
 
 /// What programs of the distribution need to start.
 const READABLE: [&str; 7] =
     ["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/dev/null", "/dev/urandom"];
-
-/// What gpg has no need of here, and an attacker would.
-const FORBIDDEN: &[i64] = &[
-    libc::SYS_bind,
-    libc::SYS_listen,
-    libc::SYS_sendto,
-    libc::SYS_sendmsg,
-    libc::SYS_sendmmsg,
-    libc::SYS_ptrace,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
-    libc::SYS_pidfd_getfd,
-    libc::SYS_unshare,
-    libc::SYS_setns,
-    libc::SYS_mount,
-    libc::SYS_bpf,
-    libc::SYS_perf_event_open,
-    libc::SYS_userfaultfd,
-    libc::SYS_io_uring_setup,
-    libc::SYS_keyctl,
-    libc::SYS_add_key,
-    libc::SYS_request_key,
-];
 
 /// Bytes of the largest file that is written there.
 const LARGEST: u64 = 16 << 20;
@@ -89,38 +61,25 @@ pub fn shut(writable: &Path) -> Result<(), String> {
     ] {
         setrlimit(resource, most, most).map_err(|error| error.to_string())?;
     }
-    close_file_system(writable).map_err(|error| error.to_string())?;
+    close_file_system(writable)?;
     filter_calls().map_err(|error| error.to_string())
 }
 
-fn close_file_system(writable: &Path) -> Result<(), landlock::RulesetError> {
-    const NEWEST: ABI = ABI::V10;
-    Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(NEWEST))?
-        .handle_access(AccessNet::from_all(NEWEST))?
-        .scope(Scope::from_all(NEWEST))?
-        .create()?
-        .add_rules(path_beneath_rules(READABLE, AccessFs::from_read(NEWEST)))?
-        .add_rules(path_beneath_rules([writable], AccessFs::from_all(NEWEST)))?
-        .restrict_self()
-        .map(drop)
+fn close_file_system(writable: &Path) -> Result<(), String> {
+    let (read, all) = (AccessFs::from_read(NEWEST), AccessFs::from_all(NEWEST));
+    let readable = READABLE.iter().map(|path| (Path::new(path), read));
+    walls::close(&readable.chain([(writable, all)]).collect::<Vec<_>>())
 }
 
 /// Nobody can be reached: gpg looks for its agent, and must find that there is none.
 fn filter_calls() -> Result<(), Box<dyn std::error::Error>> {
-    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    let mut forbidden: BTreeMap<i64, Vec<SeccompRule>> =
-        FORBIDDEN.iter().map(|&call| (call, Vec::new())).collect();
+    let mut forbidden = walls::refused(&[NEVER, &[libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_sendmmsg]]);
     let family = libc::AF_UNIX.unsigned_abs().into();
     let other = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, family)?;
     forbidden.insert(libc::SYS_socket, vec![SeccompRule::new(vec![other])?]);
-    let unreachable = BTreeMap::from([(libc::SYS_connect, Vec::new())]);
+    let unreachable = walls::refused(&[&[libc::SYS_connect]]);
     for (rules, error) in [(forbidden, libc::EPERM), (unreachable, libc::ECONNREFUSED)] {
-        let refuse = SeccompAction::Errno(error.unsigned_abs());
-        let program: BpfProgram =
-            SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch)?.try_into()?;
-        seccompiler::apply_filter(&program)?;
+        seccompiler::apply_filter(&walls::filter(rules, error)?)?;
     }
     Ok(())
 }

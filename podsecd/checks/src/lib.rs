@@ -12,6 +12,8 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "monitors")]
+mod cage;
+#[cfg(feature = "monitors")]
 pub mod containers;
 #[cfg(feature = "monitors")]
 pub mod images;

@@ -1,16 +1,14 @@
 //! Whose stores and homes there are, and reading them as their owner.
 
-use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
-    RulesetCreatedAttr as _, Scope, path_beneath_rules,
-};
+use landlock::AccessFs;
+use podsec_cage::walls::{self, ALONE, NEVER};
 use podsec_policy::accounts;
 use podsec_policy::config::Config;
 use podsec_sys::credentials::{self, Account};
 use podsec_sys::nix::libc;
 use podsec_sys::nix::sys::resource::{Resource, setrlimit};
 use podsec_sys::process;
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use seccompiler::BpfProgram;
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -34,35 +32,8 @@ pub struct Owner {
     pub is_cluster: bool,
 }
 
-/// Calls that whoever only reads and computes has no need of.
-const FORBIDDEN: &[i64] = &[
-    libc::SYS_execve,
-    libc::SYS_execveat,
-    libc::SYS_socket,
-    libc::SYS_socketpair,
-    libc::SYS_connect,
-    libc::SYS_bind,
-    libc::SYS_sendto,
-    libc::SYS_sendmsg,
-    libc::SYS_kill,
-    libc::SYS_tkill,
-    libc::SYS_pidfd_open,
-    libc::SYS_pidfd_send_signal,
-    libc::SYS_pidfd_getfd,
-    libc::SYS_ptrace,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
-    libc::SYS_unshare,
-    libc::SYS_setns,
-    libc::SYS_mount,
-    libc::SYS_bpf,
-    libc::SYS_perf_event_open,
-    libc::SYS_userfaultfd,
-    libc::SYS_io_uring_setup,
-    libc::SYS_keyctl,
-    libc::SYS_add_key,
-    libc::SYS_request_key,
-];
+/// What whoever only reads and computes has no need of, beside what nobody in a cage has.
+const FORBIDDEN: &[i64] = &[libc::SYS_socketpair, libc::SYS_sendmsg];
 
 /// Bytes of memory for it.
 const MEMORY: u64 = 512 << 20;
@@ -248,23 +219,9 @@ impl ShutIn {
         ] {
             setrlimit(resource, most, most).map_err(|error| error.to_string())?;
         }
-        only_read().map_err(|error| error.to_string())?;
+        walls::close(&[(Path::new("/"), AccessFs::ReadFile | AccessFs::ReadDir)])?;
         seccompiler::apply_filter(self.filter).map_err(|error| error.to_string())
     }
-}
-
-fn only_read() -> Result<(), landlock::RulesetError> {
-    const NEWEST: ABI = ABI::V10;
-    let read = AccessFs::ReadFile | AccessFs::ReadDir;
-    Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(NEWEST))?
-        .handle_access(AccessNet::from_all(NEWEST))?
-        .scope(Scope::from_all(NEWEST))?
-        .create()?
-        .add_rules(path_beneath_rules(["/"], read))?
-        .restrict_self()
-        .map(drop)
 }
 
 /// Made once for all who are asked, since it takes longer than starting one of them.
@@ -275,15 +232,8 @@ fn prepare() -> Result<&'static BpfProgram, String> {
     if let Some(program) = FILTER.get() {
         return Ok(program);
     }
-    let program = filter().map_err(|error| format!("the filter of system calls: {error}"))?;
+    let program = walls::filter(walls::refused(&[NEVER, ALONE, FORBIDDEN]), libc::EPERM)?;
     Ok(FILTER.get_or_init(|| program))
-}
-
-fn filter() -> Result<BpfProgram, Box<dyn std::error::Error>> {
-    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    let rules = FORBIDDEN.iter().map(|&call| (call, Vec::new())).collect();
-    let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    Ok(SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch)?.try_into()?)
 }
 
 fn own_pid() -> Result<i32, String> {

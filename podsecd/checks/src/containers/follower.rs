@@ -5,9 +5,9 @@
 //!
 //! Must not: leave the directory of a layer by a link.
 
-use super::cage::{self, Files};
 use super::message::{Container, LONGEST_PATH, Message, Sender, What};
 use super::place::{Id, Place, place};
+use crate::cage::{self, Files};
 use podsec_sys::credentials::{self, Account};
 use podsec_sys::nix::dir::Dir;
 use podsec_sys::nix::errno::Errno;

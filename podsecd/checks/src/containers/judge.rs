@@ -2,9 +2,9 @@
 //! the source and from followers, asks about containers, and writes down what it comes to, once a second at most.
 
 use super::asker::{Answer, Question};
-use super::cage::{self, Files};
 use super::ledger::Ledger;
 use super::message::{Container, How, LONGEST, Message, messages, send};
+use crate::cage::{self, Files};
 use crate::{report, settings};
 use podsec_policy::finding::{Check, Outcome, Report};
 use podsec_sys::{file, process, socket};

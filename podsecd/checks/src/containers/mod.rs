@@ -14,7 +14,6 @@
 //! together has no rights. If one ends all do, and systemd starts them again.
 
 mod asker;
-mod cage;
 mod directories;
 mod follower;
 mod groups;
@@ -25,7 +24,7 @@ mod place;
 mod rules;
 mod source;
 
-use crate::settings;
+use crate::{cage, settings};
 use message::{LONGEST, Role, messages, send};
 use podsec_sys::credentials::{self, Cap};
 use podsec_sys::nix::sys::signal::Signal;

@@ -6,8 +6,8 @@
 use super::log::{Log, Mark};
 use super::opener::Opener;
 use super::watch::Watch;
-use super::{Followed, Settings, cage};
-use crate::report;
+use super::{Followed, MEMORY, Settings};
+use crate::{cage, report};
 use podsec_policy::finding::{Check, Outcome, Report, Text};
 use podsec_sys::file;
 use serde::{Deserialize, Serialize};
@@ -63,7 +63,7 @@ pub fn run(settings: &Settings) -> Result<(), String> {
     let directory = report::directory(Check::KubeApi);
     let lock = directory.join("lock");
     let _alone = file::lock(&lock).map_err(|error| format!("{}: {error}", lock.display()))?;
-    cage::only_write(&directory)?;
+    cage::shut(cage::Files::Own(&directory), MEMORY)?;
     let (report, mut position) = load();
     for source in &mut sources {
         source.log = Log::new(source.log.name().to_owned(), position.position.remove(source.log.name()));

@@ -4,9 +4,8 @@
 //! Two processes. The opener ([`opener`]) is the log's owner, and opens the log and what rotation left beside it. The judge
 //! ([`judge`]) is podsec-monitor, has no capability and can open nothing but its own report; it gets descriptors of the opener,
 //! finds its place in them ([`log`]), reads events ([`lines`], [`event`]) and judges them ([`rules`]). Both are shut in
-//! ([`cage`]) before they see the first byte of a log.
+//! (`crate::cage`) before they see the first byte of a log.
 
-mod cage;
 mod event;
 mod judge;
 mod lines;
@@ -18,6 +17,9 @@ mod watch;
 use crate::settings;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+
+/// Bytes of memory: a full report as values and as text, and the longest line of each log.
+const MEMORY: u64 = 1 << 30;
 
 /// `[kubeapi]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

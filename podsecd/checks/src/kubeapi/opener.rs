@@ -4,7 +4,8 @@
 //!
 //! Must not: open anything but a log's own names; follow a link; wait for anybody.
 
-use super::cage;
+use super::MEMORY;
+use crate::cage;
 use podsec_sys::credentials::{self, Account};
 use podsec_sys::file::Directory;
 use podsec_sys::nix::fcntl::OFlag;
@@ -207,7 +208,7 @@ pub fn serve(judge: &OwnedFd) -> Result<(), String> {
         Account { uid: begin.uid, gid: begin.gid, groups: Vec::new() }.become_it()
     };
     become_it().map_err(|error| format!("becoming uid {}: {error}", begin.uid))?;
-    cage::only_read()?;
+    cage::shut(cage::Files::Read, MEMORY)?;
     while let Some((ask, _)) = receive::<Ask>(judge)? {
         let path = begin.logs.get(ask.log).ok_or("asked for a log that is none")?;
         match open(path, begin.uid, ask.all) {

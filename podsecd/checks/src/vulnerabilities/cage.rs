@@ -5,19 +5,16 @@
 
 use crate::owner::Owner;
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, NetPort, Ruleset, RulesetAttr as _,
+    Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, NetPort, Ruleset, RulesetAttr as _,
     RulesetCreatedAttr as _, Scope, path_beneath_rules,
 };
+use podsec_cage::walls::{self, NEVER, NEWEST};
 use podsec_sys::credentials;
 use podsec_sys::nix::libc;
 use podsec_sys::nix::sys::resource::{Resource, setrlimit};
 use podsec_sys::process;
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch,
-};
+use seccompiler::{SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 use serde::{Serialize, de::DeserializeOwned};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,26 +24,6 @@ const READABLE: [&str; 8] = ["/usr", "/lib", "/lib64", "/bin", "/etc", "/proc", 
 const MEMORY: u64 = 4 << 30;
 /// Of names, by DNS over TCP.
 const DOMAIN: u16 = 53;
-
-/// What trivy has no need of here, and an attacker would.
-const FORBIDDEN: &[i64] = &[
-    libc::SYS_bind,
-    libc::SYS_listen,
-    libc::SYS_ptrace,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
-    libc::SYS_pidfd_getfd,
-    libc::SYS_unshare,
-    libc::SYS_setns,
-    libc::SYS_mount,
-    libc::SYS_bpf,
-    libc::SYS_perf_event_open,
-    libc::SYS_userfaultfd,
-    libc::SYS_io_uring_setup,
-    libc::SYS_keyctl,
-    libc::SYS_add_key,
-    libc::SYS_request_key,
-];
 
 /// Whom it may reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +99,6 @@ impl Cage {
     }
 
     fn close_file_system(&self) -> Result<(), landlock::RulesetError> {
-        const NEWEST: ABI = ABI::V10;
         let read = AccessFs::from_read(NEWEST);
         // What is written there is never run.
         let write = AccessFs::from_all(NEWEST) & !AccessFs::Execute;
@@ -150,9 +126,7 @@ impl Cage {
     }
 
     fn filter_calls(&self) -> Result<(), Box<dyn std::error::Error>> {
-        let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-        let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-            FORBIDDEN.iter().map(|&call| (call, Vec::new())).collect();
+        let mut rules = walls::refused(&[NEVER]);
         // Sockets of the host's own services have paths, of which not every kernel's landlock knows.
         let mut others = Vec::new();
         if self.network != Network::None {
@@ -163,10 +137,7 @@ impl Cage {
             others.push(SeccompRule::new(vec![not(libc::AF_INET)?, not(libc::AF_INET6)?])?);
         }
         rules.insert(libc::SYS_socket, others);
-        let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-        let program: BpfProgram =
-            SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch)?.try_into()?;
-        Ok(seccompiler::apply_filter(&program)?)
+        Ok(seccompiler::apply_filter(&walls::filter(rules, libc::EPERM)?)?)
     }
 }
 
