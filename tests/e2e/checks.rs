@@ -13,6 +13,7 @@ use crate::Test;
 use podsec_proto::v1::check_event::Event;
 use podsec_proto::v1::{CheckFinding, CheckSummary, FindingsRequest, RunCheckRequest, RunCheckResponse};
 use podsec_tests::client::{self, block_on};
+use podsec_tests::host::Edited;
 
 pub fn tests() -> Vec<Test> {
     [
@@ -25,6 +26,14 @@ pub fn tests() -> Vec<Test> {
         vulnerabilities::TESTS,
     ]
     .concat()
+}
+
+/// What is to be chosen about monitors.
+pub const SETTINGS: &str = "/etc/podsec/monitor.toml";
+
+/// This, until it is dropped.
+pub fn settings(text: &str) -> Edited {
+    Edited::with(SETTINGS, |_| text.to_owned())
 }
 
 /// Looks now.

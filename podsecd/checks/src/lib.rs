@@ -37,6 +37,9 @@ pub mod vulnerabilities;
 use podsec_policy::finding::{Finding, Outcome, Text};
 use std::collections::BTreeMap;
 
+/// What is to be chosen about monitors (`settings`).
+pub const CONFIGURATION: &str = "/etc/podsec/monitor.toml";
+
 /// What a check that looks at everything has seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Look {

@@ -28,9 +28,11 @@ fn main() -> ExitCode {
         ["check", name] if Check::from_name(name).is_some_and(Check::looks) => {
             Check::from_name(name).map_or(Ok(()), check)
         }
-        ["watch", "containers"] => Settings::load().and_then(|settings| containers::run(&settings)),
-        ["watch", "kubeapi"] => Settings::load().and_then(|settings| kubeapi::run(&settings)),
-        ["tell", ref named @ ..] => Settings::load().and_then(|settings| tell::run(&settings, named)),
+        ["watch", "containers"] => {
+            Settings::load().and_then(|settings| containers::run(&settings.containers))
+        }
+        ["watch", "kubeapi"] => Settings::load().and_then(|settings| kubeapi::run(&settings.kubeapi)),
+        ["tell", ref named @ ..] => Settings::load().and_then(|settings| tell::run(&settings.tell, named)),
         _ => {
             eprintln!("podsec-monitor is started by podsecd and by systemd; for people: podsecctl check");
             return ExitCode::from(2);

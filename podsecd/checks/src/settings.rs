@@ -1,11 +1,8 @@
 //! `/etc/podsec/monitor.toml`. Every key has a default, an unknown one is an error.
 
-use crate::{containers, images, kubeapi, policy, tell, vulnerabilities};
+use crate::{CONFIGURATION, containers, images, kubeapi, policy, tell, vulnerabilities};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-
-/// Where it is.
-pub const PATH: &str = "/etc/podsec/monitor.toml";
 
 /// The whole file, a section a check.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,10 +23,10 @@ impl Settings {
     /// # Errors
     /// names the file, and the line
     pub fn load() -> Result<Self, String> {
-        match std::fs::read_to_string(Path::new(PATH)) {
-            Ok(text) => toml::from_str(&text).map_err(|error| format!("{PATH}: {error}")),
+        match std::fs::read_to_string(Path::new(CONFIGURATION)) {
+            Ok(text) => toml::from_str(&text).map_err(|error| format!("{CONFIGURATION}: {error}")),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(format!("{PATH}: {error}")),
+            Err(error) => Err(format!("{CONFIGURATION}: {error}")),
         }
     }
 }

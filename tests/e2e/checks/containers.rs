@@ -1,7 +1,7 @@
 //! containers: what real containers of podman's do, on the two drivers that podman has without further programs, and in stores
 //! made by hand, where podman would be slow or would not do it. The watcher runs with the rights of its unit and no others.
 
-use super::findings;
+use super::{SETTINGS, findings, settings};
 use crate::Test;
 use crate::trust::succeeds;
 use podsec_proto::v1::CheckFinding;
@@ -38,7 +38,6 @@ tests! {
 
 const REPORT: &str = "/var/lib/podsec-monitor/containers/report.json";
 const LOG: &str = "/run/podsec-tests/watch.log";
-const SETTINGS: &str = "/etc/podsec/monitor.toml";
 
 // ---- the watcher
 
@@ -579,7 +578,7 @@ fn rules_of_the_host(_: &mut Oracle) {
         [[containers.rules]]\npath = \"/opt/cache\"\nseverity = \"ignore\"\ncontainer = \"c*\"\n\
         [[containers.rules]]\npath = \"/opt\"\nseverity = \"high\"\n\
         [[containers.rules]]\npath = \"/tmp\"\nseverity = \"low\"\ncontainer = \"other\"\n";
-    fs::write(SETTINGS, text).unwrap();
+    let _settings = settings(text);
     let bob = Bob::new("bob", "/home/bob");
     let store = Store::new(&bob, 1);
     {
@@ -595,8 +594,6 @@ fn rules_of_the_host(_: &mut Oracle) {
     let output = command.args(["watch", "containers"]).stdin(Stdio::null()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("monitor.toml") && said.contains("hi"), "{said}");
-    drop(_wrong);
-    fs::remove_file(SETTINGS).unwrap();
 }
 
 fn stores_that_lie(_: &mut Oracle) {

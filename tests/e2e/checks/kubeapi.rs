@@ -4,7 +4,7 @@
 use super::findings;
 use crate::Test;
 use podsec_proto::v1::CheckFinding;
-use podsec_tests::host::{self, wait_for};
+use podsec_tests::host::{self, Edited, wait_for};
 use podsec_tests::oracle::Oracle;
 use podsec_tests::people::{self, CLUSTER};
 use serde_json::{Value, json};
@@ -27,7 +27,6 @@ pub const TESTS: &[Test] = &[
 
 const DIRECTORY: &str = "/etc/kubernetes/audit";
 const LOG: &str = "/etc/kubernetes/audit/audit.log";
-const SETTINGS: &str = "/etc/podsec/monitor.toml";
 const STATE: &str = "/var/lib/podsec-monitor/kubeapi";
 const MONITOR: &str = "/usr/libexec/podsec/podsec-monitor";
 
@@ -35,19 +34,19 @@ const MONITOR: &str = "/usr/libexec/podsec/podsec-monitor";
 struct Cluster {
     watcher: Option<Child>,
     events: u64,
+    _settings: Edited,
 }
 
 impl Cluster {
     fn new(settings: &str) -> Self {
-        let cluster = Self { watcher: None, events: 0 };
+        let cluster = Self { watcher: None, events: 0, _settings: super::settings(settings) };
         cluster.clean();
         host::run(Command::new("/usr/bin/install").args(["-d", "-o", CLUSTER, "-g", CLUSTER, DIRECTORY]));
-        fs::write(SETTINGS, settings).expect(SETTINGS);
         cluster
     }
 
     fn clean(&self) {
-        for path in [format!("{STATE}/report.json"), format!("{STATE}/lock"), SETTINGS.into()] {
+        for path in [format!("{STATE}/report.json"), format!("{STATE}/lock")] {
             let _ = fs::remove_file(path);
         }
         let _ = fs::remove_dir_all(DIRECTORY);

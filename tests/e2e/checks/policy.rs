@@ -583,15 +583,9 @@ fn what_expires(_: &mut Oracle) {
         assert!(code.is_empty() || looked().1[0].place == fingerprint);
     }
     // As many days before as the administrator wants.
-    let config = host::shared("/run/podsec-tests", "monitor.toml", b"[policy]\ndays_before_expiry = 50\n");
-    fs::copy(&config, "/etc/podsec/monitor.toml.new").unwrap();
-    let before = fs::read("/etc/podsec/monitor.toml").ok();
-    fs::rename("/etc/podsec/monitor.toml.new", "/etc/podsec/monitor.toml").unwrap();
+    let more = super::settings("[policy]\ndays_before_expiry = 50\n");
     let found = look();
-    match before {
-        Some(text) => fs::write("/etc/podsec/monitor.toml", text).unwrap(),
-        None => fs::remove_file("/etc/podsec/monitor.toml").unwrap(),
-    }
+    drop(more);
     fs::write(path, kept).unwrap();
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].0, "key-expiring");

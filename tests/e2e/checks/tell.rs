@@ -1,9 +1,10 @@
 //! Telling people: real podsec-monitor, on the ways that people have. Mail goes through the sendmail of the distribution's dma
 //! into a mailbox; a web server and a logger are a few lines here.
 
+use super::{SETTINGS, settings};
 use crate::Test;
 use podsec_policy::finding::{Check, Finding, Kind, Outcome, Report, Subject, Text, kinds};
-use podsec_tests::host::{self, wait_for, within};
+use podsec_tests::host::{self, Edited, wait_for, within};
 use podsec_tests::oracle::Oracle;
 use podsec_tests::people::command;
 use serde_json::Value;
@@ -33,28 +34,24 @@ pub const TESTS: &[Test] = &[
 const MONITOR: &str = "podsec-monitor";
 const PROGRAM: &str = "/usr/libexec/podsec/podsec-monitor";
 const STATE: &str = "/var/lib/podsec-monitor";
-const SETTINGS: &str = "/etc/podsec/monitor.toml";
 const HOSTILE: &str =
     "x\nBcc: eve@example.org\n\n.\nFrom eve\r\x1b[31m\"} 1 $(touch /root/pwn) `id`\u{202e}ü";
 
 /// No report and nothing told, before and after.
 struct Monitored {
-    settings: String,
+    _settings: Edited,
 }
 
 impl Monitored {
-    fn with(settings: &str) -> Self {
-        let before = fs::read_to_string(SETTINGS).expect(SETTINGS);
+    fn with(text: &str) -> Self {
         clear();
-        fs::write(SETTINGS, settings).expect(SETTINGS);
-        Self { settings: before }
+        Self { _settings: settings(text) }
     }
 }
 
 impl Drop for Monitored {
     fn drop(&mut self) {
         clear();
-        fs::write(SETTINGS, &self.settings).expect(SETTINGS);
     }
 }
 

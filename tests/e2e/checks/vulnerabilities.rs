@@ -1,10 +1,10 @@
 //! vulnerabilities: a real trivy, a database of the tests' own, and images with a package in it that the database knows, in
 //! real stores of root and of users.
 
-use super::{findings, run};
+use super::{SETTINGS, findings, run, settings};
 use crate::Test;
 use podsec_proto::v1::{CheckFinding, CheckSummary};
-use podsec_tests::host;
+use podsec_tests::host::{self, Edited};
 use podsec_tests::oracle::Oracle;
 use podsec_tests::people::{self, DAVE, MALLORY, ROOT};
 use serde_json::{Value, json};
@@ -30,7 +30,6 @@ tests! {
     a_database_is_fetched
 }
 
-const CONFIG: &str = "/etc/podsec/monitor.toml";
 const TRIVY: &str = "/usr/bin/trivy";
 const CACHE: &str = "/var/cache/podsec-monitor/trivy";
 
@@ -40,7 +39,9 @@ pub fn tool(name: &str) -> PathBuf {
 }
 
 /// trivy on this host, and everything of the check as new; as it was when this is gone.
-pub struct Site;
+pub struct Site {
+    _settings: Edited,
+}
 
 impl Site {
     /// `None` where there is no trivy, and says so.
@@ -55,17 +56,16 @@ impl Site {
         fs::File::create(TRIVY).unwrap();
         host::run(Command::new("/usr/bin/mount").arg("--bind").arg(tool("trivy")).arg(TRIVY));
         let _ = fs::remove_dir_all("/var/cache/podsec-monitor");
+        let site = Self { _settings: settings("") };
         configure("offline = true");
-        Some(Self)
+        Some(site)
     }
 }
 
 impl Drop for Site {
     fn drop(&mut self) {
         let _ = Command::new("/usr/bin/umount").arg(TRIVY).status();
-        for file in [TRIVY, CONFIG] {
-            let _ = fs::remove_file(file);
-        }
+        let _ = fs::remove_file(TRIVY);
         for who in [ROOT, DAVE, MALLORY] {
             podman(who, "rmi --all --force");
         }
@@ -77,7 +77,7 @@ impl Drop for Site {
 }
 
 fn configure(section: &str) {
-    fs::write(CONFIG, format!("[vulnerabilities]\n{section}\n")).unwrap();
+    fs::write(SETTINGS, format!("[vulnerabilities]\n{section}\n")).unwrap();
 }
 
 fn known(id: &str, package: &str, severity: &str) -> Value {

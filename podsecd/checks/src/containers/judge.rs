@@ -1,11 +1,12 @@
 //! Who judges: the user podsec-monitor, without a capability and with nothing to reach but the report. It hears of events from
 //! the source and from followers, asks about containers, and writes down what it comes to, once a second at most.
 
+use super::Settings;
 use super::asker::{Answer, Question};
 use super::ledger::Ledger;
 use super::message::{Container, How, LONGEST, Message, messages, send};
 use crate::cage::{self, Files};
-use crate::{report, settings};
+use crate::report;
 use podsec_policy::finding::{Check, Outcome, Report};
 use podsec_sys::{file, process, socket};
 use std::collections::{BTreeMap, HashMap};
@@ -43,7 +44,7 @@ struct Judge {
 ///
 /// # Errors
 /// says what cannot be read or written
-pub fn run(source: OwnedFd, asker: OwnedFd, settings: &settings::Settings) -> Result<(), String> {
+pub fn run(source: OwnedFd, asker: OwnedFd, settings: &Settings) -> Result<(), String> {
     let directory = report::directory(Check::Containers);
     report::account()?.become_it().map_err(|error| format!("becoming {}: {error}", report::USER))?;
     cage::shut(Files::Own(&directory), MEMORY)?;
@@ -54,9 +55,9 @@ pub fn run(source: OwnedFd, asker: OwnedFd, settings: &settings::Settings) -> Re
         Report::new(Check::Containers)
     });
     let mut judge = Judge {
-        ledger: Ledger::new(settings.containers.rules.clone()),
+        ledger: Ledger::new(settings.rules.clone()),
         report,
-        keep: u64::from(settings.containers.keep_days).saturating_mul(DAY),
+        keep: u64::from(settings.keep_days).saturating_mul(DAY),
         written: Instant::now(),
         took: Duration::ZERO,
         parts: HashMap::new(),

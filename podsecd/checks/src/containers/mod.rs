@@ -24,7 +24,7 @@ mod place;
 mod rules;
 mod source;
 
-use crate::{cage, settings};
+use crate::cage;
 use message::{LONGEST, Role, messages, send};
 use podsec_sys::credentials::{self, Cap};
 use podsec_sys::nix::sys::signal::Signal;
@@ -64,7 +64,7 @@ fn arguments() -> [String; 2] {
 ///
 /// # Errors
 /// says why it cannot
-pub fn run(settings: &settings::Settings) -> Result<(), String> {
+pub fn run(settings: &Settings) -> Result<(), String> {
     process::forbid_inspection().map_err(|error| error.to_string())?;
     let signals = process::signals(&[Signal::SIGTERM, Signal::SIGINT]).map_err(|error| error.to_string())?;
     let input = process::take_stdin();
@@ -76,7 +76,7 @@ pub fn run(settings: &settings::Settings) -> Result<(), String> {
 }
 
 /// What one of the others does.
-fn part(channel: OwnedFd, settings: &settings::Settings) -> Result<(), String> {
+fn part(channel: OwnedFd, settings: &Settings) -> Result<(), String> {
     let wrong = |error: io::Error| format!("starting a part of it: {error}");
     let mut buffer = vec![0; LONGEST];
     let (length, descriptors) = socket::receive(&channel, &mut buffer).map_err(wrong)?;

@@ -135,9 +135,7 @@ mod tests {
         for path in ["/var/lib/x", "/proc/x", "/tmp", "/run/x", "/dev/x", "/etc/hosts", "/etc/mtab"] {
             assert_eq!(judge(path), Verdict::Ignore, "{path}");
         }
-        for path in
-            ["/etc/passwd", "/home/x", concat!("/root", "/.ssh/x"), "/etc/hosts.allow", "/etc/containersx"]
-        {
+        for path in ["/etc/passwd", "/home/x", "/root/.ssh/x", "/etc/hosts.allow", "/etc/containersx"] {
             assert_eq!(judge(path), Verdict::Found(Severity::Warning), "{path}");
         }
         for path in ["/usr/bin/x", "/x", "/varnish", "/homes/x", "/opt/etc/x", "/usr/tmp/x"] {

@@ -14,7 +14,6 @@ mod opener;
 mod rules;
 mod watch;
 
-use crate::settings;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -54,10 +53,10 @@ impl Default for Settings {
 ///
 /// # Errors
 /// says why it cannot
-pub fn run(settings: &settings::Settings) -> Result<(), String> {
+pub fn run(settings: &Settings) -> Result<(), String> {
     podsec_sys::process::forbid_inspection().map_err(|error| error.to_string())?;
     match opener::asked() {
         Some(judge) => opener::serve(&judge),
-        None => judge::run(&settings.kubeapi),
+        None => judge::run(settings),
     }
 }

@@ -1,6 +1,6 @@
 //! The documents of containers/image that count for somebody, read as that somebody: what of them matters to trust.
 
-use super::facts::{CONTAINERS, Demand, Note, Policy, Some3, Wanted};
+use super::terms::{CONTAINERS, Demand, Note, Policy, Some3, Wanted};
 use crate::storage::read_plain;
 use podsec_policy::containers::policy_json::{self, Keyring, Requirement, SignedBy};
 use podsec_policy::containers::registries_d::{Lookaside, RegistriesD};

@@ -1,7 +1,7 @@
 //! Who may write: an image user's guard, and the host's configuration. Judged by owners, modes and the attribute `i` of
 //! chattr(1); nothing is ever written to find out.
 
-use super::facts::{Note, USER_POLICY};
+use super::terms::{Note, USER_POLICY};
 use podsec_policy::finding::Text;
 use podsec_sys::file::is_immutable;
 use podsec_sys::nix::libc;

@@ -9,6 +9,7 @@ mod facts;
 mod guard;
 mod judge;
 mod processes;
+mod terms;
 
 use crate::Look;
 use crate::known::Known;

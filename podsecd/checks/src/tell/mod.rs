@@ -12,7 +12,7 @@ mod news;
 mod told;
 mod webhook;
 
-use crate::{report, settings};
+use crate::report;
 use news::{News, Now};
 use podsec_policy::finding::{Check, Severity};
 use podsec_sys::file;
@@ -152,7 +152,7 @@ impl Channel {
 ///
 /// # Errors
 /// says which channel could not, and why; that it runs as somebody who must not
-pub fn run(settings: &settings::Settings, arguments: &[&str]) -> Result<(), String> {
+pub fn run(settings: &Settings, arguments: &[&str]) -> Result<(), String> {
     become_it()?;
     let (follow, names) = match arguments {
         ["--follow", names @ ..] => (true, names),
@@ -162,7 +162,6 @@ pub fn run(settings: &settings::Settings, arguments: &[&str]) -> Result<(), Stri
     {
         return Err(format!("{name}: no way to tell people; there are log, mail, webhook and prometheus"));
     }
-    let settings = &settings.tell;
     let is_wanted = |channel: &Channel| {
         (names.is_empty() || names.contains(&channel.name())) && channel.is_wanted(settings)
     };

@@ -50,7 +50,7 @@ pub fn ready(settings: &Settings, monitor: &Owner, now: u64) -> Result<Known, St
             "there is no vulnerability database in {}{why}: let podsec-check-vulnerabilities.service reach the network, \
              or bring trivy's db directory there and say offline = true in {}",
             directory.display(),
-            crate::settings::PATH
+            crate::CONFIGURATION
         ));
     };
     let days_old = Some(found.days_old(now));

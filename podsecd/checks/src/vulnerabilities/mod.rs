@@ -129,7 +129,7 @@ pub fn look(known: &Known, settings: &Settings) -> Look {
 fn look_at(known: &Known, settings: &Settings) -> Result<Look, String> {
     let (began, now) = (Instant::now(), report::now());
     process::require_root_owned(&settings.trivy).map_err(|error| {
-        let (trivy, file) = (settings.trivy.display(), crate::settings::PATH);
+        let (trivy, file) = (settings.trivy.display(), crate::CONFIGURATION);
         format!("trivy: {trivy}: {error}: install trivy as root, and say where it is in {file}")
     })?;
     let gzip = find_roots("gzip").map_err(|error| error.to_string())?;

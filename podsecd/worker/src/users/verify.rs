@@ -164,7 +164,7 @@ fn ways_around(findings: &mut Findings, config: &Config, entry: &Entry) -> Resul
         "detection",
         Detection,
         State::NotTried,
-        "nothing watches by itself: this check sees what is open when it is asked",
+        "this looks once; the monitor policy looks every hour where its timer is enabled (podsecctl check)",
     );
     let text = if idmaps::is_restricted(config) {
         "newuidmap and newgidmap are for image users alone, which does not contain an image user: he runs podman as himself"

@@ -4,8 +4,9 @@ mod accounts;
 #[cfg(test)]
 mod tests;
 
-use super::facts::{CONTAINERS, Demand, Facts, Note, Policy, Some3};
+use super::facts::Facts;
 use super::guard::Guard;
+use super::terms::{CONTAINERS, Demand, Note, Policy, Some3};
 use crate::Look;
 use crate::known::{Known, User};
 use crate::owner::Owner;

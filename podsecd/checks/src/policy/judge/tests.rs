@@ -1,5 +1,5 @@
-use super::super::facts::Some3;
 use super::super::processes::Process;
+use super::super::terms::Some3;
 use super::*;
 use crate::known::{Certificate, Drift, Key, Trust};
 use podsec_policy::name::AccountName;
