@@ -11,7 +11,7 @@ pub mod policy;
 mod report;
 mod vulnerabilities;
 
-pub use report::{Found, News, Outcome, Ran, Report, Summary};
+pub use report::{Found, Outcome, Ran, Report, Summary};
 
 use crate::audit::{escape, hex};
 use serde::{Deserialize, Serialize};

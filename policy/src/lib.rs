@@ -36,6 +36,7 @@ pub mod containers;
 pub mod denials;
 pub mod enter;
 pub mod finding;
+pub mod glob;
 pub mod name;
 pub mod operation;
 pub mod peer;

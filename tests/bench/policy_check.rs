@@ -4,6 +4,7 @@
 use crate::figure::{Bound, Figure, Samples};
 use podsec_proto::v1::{CheckSummary, RunCheckRequest};
 use podsec_tests::client::{self, block_on};
+use podsec_tests::host::Edited;
 use podsec_tests::people;
 use std::fmt::Write as _;
 use std::fs;
@@ -101,12 +102,14 @@ fn old_way() -> Duration {
 }
 
 /// That many creators of podsec's with stores; one in [`BAD`] is nobody's, and no image user.
-struct Before(Vec<(&'static str, String)>);
+struct Before {
+    _accounts: [Edited; 2],
+}
 
 impl Before {
     fn with(count: usize) -> Self {
-        let old = ["/etc/passwd", "/etc/group"].map(|path| (path, fs::read_to_string(path).expect(path)));
-        let [mut passwd, group] = old.clone().map(|(_, text)| text);
+        let [mut passwd, group] =
+            ["/etc/passwd", "/etc/group"].map(|path| fs::read_to_string(path).expect(path));
         let is_bad = |number: usize| number.is_multiple_of(BAD);
         let good: String =
             (0..count).filter(|&number| !is_bad(number)).map(|number| format!(",old{number}")).collect();
@@ -132,9 +135,7 @@ impl Before {
                 fs::write(Self::record(&name), record).expect("a record");
             }
         }
-        fs::write("/etc/passwd", passwd).expect("passwd");
-        fs::write("/etc/group", groups).expect("group");
-        Self(old.to_vec())
+        Self { _accounts: [Edited::with("/etc/passwd", |_| passwd), Edited::with("/etc/group", |_| groups)] }
     }
 
     fn record(name: &str) -> PathBuf {
@@ -175,9 +176,6 @@ fn give(path: &Path, uid: u32) -> std::io::Result<()> {
 
 impl Drop for Before {
     fn drop(&mut self) {
-        for (path, text) in &self.0 {
-            fs::write(path, text).expect(path);
-        }
         for number in 0..MANY {
             let _ = fs::remove_file(Self::record(&format!("old{number}")));
         }

@@ -2,6 +2,7 @@
 
 use crate::figure::{Bound, Figure, Samples};
 use podsec_policy::config::Users;
+use podsec_tests::host::Edited;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -115,14 +116,15 @@ fn median(times: usize, mut measure: impl FnMut() -> Duration) -> f64 {
 }
 
 /// That many users of podsec's, as it would have left them; made at once, since it would take an hour otherwise.
-struct Before(Vec<(&'static str, String)>);
+struct Before {
+    _accounts: Vec<Edited>,
+}
 
 impl Before {
     fn with(count: usize) -> Self {
         let files =
             ["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/subuid", "/etc/subgid"];
-        let old = files.map(|path| (path, fs::read_to_string(path).expect(path)));
-        let mut new = old.clone().map(|(_, text)| text);
+        let mut new = files.map(|path| fs::read_to_string(path).expect(path));
         let ids = Users::default();
         for number in 0..count as u32 {
             let (name, uid) = (format!("old{number}"), 20_000 + number);
@@ -143,10 +145,7 @@ impl Before {
             );
             fs::write(Self::record(&name), record).expect("a record");
         }
-        for (path, text) in files.iter().zip(new) {
-            fs::write(path, text).expect(path);
-        }
-        Self(old.to_vec())
+        Self { _accounts: files.iter().zip(new).map(|(path, text)| Edited::with(path, |_| text)).collect() }
     }
 
     fn record(name: &str) -> std::path::PathBuf {
@@ -156,9 +155,6 @@ impl Before {
 
 impl Drop for Before {
     fn drop(&mut self) {
-        for (path, text) in &self.0 {
-            fs::write(path, text).expect(path);
-        }
         for number in 0..MANY {
             let _ = fs::remove_file(Self::record(&format!("old{number}")));
         }

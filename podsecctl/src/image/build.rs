@@ -97,9 +97,13 @@ pub fn run(context: &Context, watch: &Watch, arguments: &BuildImage) -> Result<u
     let verdict = source.and_then(|source| scan(&podman, &source, &id, &scratch));
     progress.clear();
     let verdict = verdict.map_or_else(Verdict::Unknown, Verdict::Scanned);
-    let kept = match &verdict {
-        Verdict::Scanned(scan) => judge.excess(scan, &arguments.name, &id).is_empty(),
-        Verdict::Unknown(_) => arguments.unscanned,
+    let (excess, kept) = match &verdict {
+        Verdict::Scanned(scan) => {
+            let excess = judge.excess(scan, &arguments.name, &id);
+            let is_good = excess.is_empty();
+            (excess, is_good)
+        }
+        Verdict::Unknown(_) => (Vec::new(), arguments.unscanned),
     };
     let is_new = !before.contains(&id);
     if kept {
@@ -108,7 +112,7 @@ pub fn run(context: &Context, watch: &Watch, arguments: &BuildImage) -> Result<u
         podman.run(&["rmi"], &[&id])?;
     }
     let built = Built { name: &arguments.name, id: &id, kept, is_new };
-    print(output, &built, &verdict, &judge)
+    print(output, &built, &verdict, &excess)
 }
 
 fn unknown(said: String) -> Trouble {
@@ -341,18 +345,19 @@ impl Built<'_> {
     }
 }
 
-fn print(output: &Output, built: &Built<'_>, verdict: &Verdict, judge: &Judge) -> Result<u8, Trouble> {
-    let excess = match verdict {
-        Verdict::Scanned(scan) => judge.excess(scan, built.name, built.id),
-        Verdict::Unknown(_) => Vec::new(),
-    };
+fn print(
+    output: &Output,
+    built: &Built<'_>,
+    verdict: &Verdict,
+    excess: &[Excess<'_>],
+) -> Result<u8, Trouble> {
     let status = match verdict {
         _ if built.kept => 0,
         Verdict::Scanned(_) => 1,
         Verdict::Unknown(_) => 78,
     };
     if output.is_json() {
-        output.object(&object(built, verdict, &excess))?;
+        output.object(&object(built, verdict, excess))?;
         return Ok(status);
     }
     let name = clean(built.name);
@@ -363,7 +368,7 @@ fn print(output: &Output, built: &Built<'_>, verdict: &Verdict, judge: &Judge) -
                 aside(&format!("{warning} {} gets no fixes any more", clean(&scan.distribution)));
             }
             if !excess.is_empty() {
-                output.bytes(table(output, &excess).as_bytes())?;
+                output.bytes(table(output, excess).as_bytes())?;
                 let numbers: Vec<_> = excess.iter().map(number).collect();
                 aside(&format!(
                     "podsecctl: {name} has vulnerabilities: {}; it {}. Build on a base image with the fixes; what does no harm passes by --exceptions",
@@ -511,8 +516,8 @@ mod tests {
             "LEVEL     ID            PACKAGE  INSTALLED  FIXED IN\ncritical  CVE-1\\x1b[2J  x\\x0ay\n"
         );
         let built = Built { name: "a:1", id: "0", kept: false, is_new: true };
-        assert_eq!(print(&Output::plain(), &built, &Verdict::Scanned(scan.clone()), &judge).unwrap(), 1);
-        assert_eq!(print(&Output::plain(), &built, &Verdict::Unknown("x".into()), &judge).unwrap(), 78);
+        assert_eq!(print(&Output::plain(), &built, &Verdict::Scanned(scan.clone()), &excess).unwrap(), 1);
+        assert_eq!(print(&Output::plain(), &built, &Verdict::Unknown("x".into()), &[]).unwrap(), 78);
         let object = object(&built, &Verdict::Scanned(scan.clone()), &excess);
         assert_eq!(
             (&object["removed"], &object["vulnerabilities"][0]["fixed"]),

@@ -14,7 +14,7 @@ use podsec_sys::credentials::{self, Account};
 use podsec_sys::nix::sys::resource::{Resource, setrlimit};
 use podsec_sys::nix::unistd::geteuid;
 use podsec_sys::process::in_child;
-use podsec_sys::program::{Run, find, run_with};
+use podsec_sys::program::{CURL, Run, find, run_with};
 use std::path::Path;
 use std::time::Duration;
 
@@ -110,31 +110,12 @@ fn close(port: u16, authority: Option<&Path>) -> Result<(), RulesetError> {
         .map(drop)
 }
 
-/// No `.curlrc`, no proxy, no redirect, nothing but HTTP; what is longer than a bundle is not even read.
+/// By [`CURL`]; what is longer than a bundle is not even read.
 fn fetch(curl: &Path, url: &str, authority: Option<&Path>) -> Result<Vec<u8>, String> {
     let seconds = PATIENCE.as_secs().to_string();
     // One more than podsecd takes, so that too long is told from just fitting.
     let most = Bundle::LONGEST.to_string();
-    let mut arguments = vec![
-        "--disable",
-        "--silent",
-        "--show-error",
-        "--fail",
-        "--globoff",
-        "--proto",
-        "=http,https",
-        "--noproxy",
-        "*",
-        "--location",
-        "--max-redirs",
-        "0",
-        "--connect-timeout",
-        "10",
-        "--max-time",
-        &seconds,
-        "--max-filesize",
-        &most,
-    ];
+    let mut arguments = [CURL, &["--max-time", &seconds, "--max-filesize", &most]].concat();
     let path = authority.map(|path| path.to_string_lossy().into_owned());
     if let Some(path) = &path {
         arguments.extend(["--cacert", path]);

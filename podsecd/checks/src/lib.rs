@@ -32,6 +32,8 @@ pub mod storage;
 #[cfg(feature = "monitors")]
 pub mod tell;
 #[cfg(feature = "monitors")]
+mod verdict;
+#[cfg(feature = "monitors")]
 pub mod vulnerabilities;
 
 use podsec_policy::finding::{Finding, Outcome, Text};

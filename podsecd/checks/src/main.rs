@@ -70,7 +70,7 @@ fn check(check: Check) -> Result<(), String> {
     if let Some(Err(error)) = verified.map(images::Cache::save) {
         eprintln!("podsec-monitor: {error}; verified again next time");
     }
-    report::replace(check, look, began.elapsed()).map(drop)
+    report::replace(check, look, began.elapsed())
 }
 
 /// Nothing on standard input: started by a unit, of whose check podsecd need not know.

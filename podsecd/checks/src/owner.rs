@@ -1,5 +1,6 @@
 //! Whose stores and homes there are, and reading them as their owner.
 
+use crate::storage::Store;
 use landlock::AccessFs;
 use podsec_cage::walls::{self, ALONE, NEVER};
 use podsec_policy::accounts;
@@ -128,7 +129,7 @@ impl Owner {
     ) -> Result<T, String> {
         let shut_in = ShutIn { parent: own_pid()?, filter: prepare()?, within, memory: MEMORY };
         let said = process::in_child(within, || self.say(&shut_in, || (), |()| work()));
-        self.heard(said)
+        self.heard("reading ", said)
     }
 
     /// The same of many, several at once: who stops the process that has become him keeps nobody else waiting. `first` is
@@ -146,7 +147,9 @@ impl Owner {
         let memory = MEMORY / 4;
         let shut_in = ShutIn { parent: own_pid()?, filter: prepare()?, within, memory };
         let say = |owner: &&'a Self| owner.say(&shut_in, || first(owner), |found| work(owner, found));
-        process::in_children(owners, AT_ONCE, within, say, |owner, said| done(owner, owner.heard(said)));
+        process::in_children(owners, AT_ONCE, within, say, |owner, said| {
+            done(owner, owner.heard("reading ", said))
+        });
         Ok(())
     }
 
@@ -161,22 +164,55 @@ impl Owner {
         postcard::to_stdvec(&result).unwrap_or_default()
     }
 
-    fn heard<T: DeserializeOwned>(&self, said: std::io::Result<Vec<u8>>) -> Result<T, String> {
-        let wrong = |error: &dyn std::fmt::Display| format!("reading as {}: {error}", self.name);
+    /// Lets `work` be done as this user, in a process of its own that is not shut in: that is for `work` to do.
+    ///
+    /// # Errors
+    /// as [`Owner::ask`]
+    pub fn act<T: Serialize + DeserializeOwned>(
+        &self,
+        within: Duration,
+        work: impl FnOnce() -> Result<T, String>,
+    ) -> Result<T, String> {
+        let parent = own_pid()?;
+        let said = process::in_child(within, || {
+            let result = self.become_it(parent).and_then(|()| work());
+            postcard::to_stdvec(&result).unwrap_or_default()
+        });
+        self.heard("", said)
+    }
+
+    fn heard<T: DeserializeOwned>(&self, doing: &str, said: std::io::Result<Vec<u8>>) -> Result<T, String> {
+        let wrong = |error: &dyn std::fmt::Display| format!("{doing}as {}: {error}", self.name);
         let said = said.map_err(|error| wrong(&error))?;
         postcard::from_bytes(&said).map_err(|error| wrong(&error))?
     }
 
-    pub(crate) fn become_it(&self, parent: i32) -> Result<(), String> {
+    /// To be, for who is not root. Root's group is nobody's to become; halt and operator have it on some hosts.
+    #[must_use]
+    pub fn account(&self) -> Account {
+        let gid = if self.gid == 0 { NO_GROUP } else { self.gid };
+        Account { uid: self.uid, gid, groups: self.groups.clone() }
+    }
+
+    /// His stores; what cannot be read is said in `wrong`. For a process that is he.
+    pub fn stores(&self, wrong: &mut Vec<String>) -> Vec<Store> {
+        let mut all = Vec::new();
+        for root in self.roots() {
+            match Store::all(&root, self.uid) {
+                Ok(stores) => all.extend(stores),
+                Err(error) => wrong.push(error),
+            }
+        }
+        all
+    }
+
+    fn become_it(&self, parent: i32) -> Result<(), String> {
         let become_it = || {
             if self.uid == 0 {
                 // Root's own files are readable for root without a capability.
                 credentials::keep_only(&[])?;
             } else {
-                // Root's group is nobody's to become; halt and operator have it on some hosts.
-                let gid = if self.gid == 0 { NO_GROUP } else { self.gid };
-                let account = Account { uid: self.uid, gid, groups: self.groups.clone() };
-                account.become_it()?;
+                self.account().become_it()?;
             }
             process::die_with_parent(parent)
         };

@@ -1,11 +1,15 @@
 //! Where findings are kept: `/var/lib/podsec-monitor/CHECK/report.json`, one for each check, written by one process at a time.
 //! All of it belongs to the user podsec-monitor, who can do nothing else, and whoever reads or writes it is that user.
 
-use podsec_policy::finding::{Check, News, Report};
+use podsec_policy::finding::{Check, Report};
 use podsec_sys::credentials::Account;
 use podsec_sys::file::{self, FileError};
+use podsec_sys::nix::fcntl::Flock;
 use podsec_sys::nix::unistd::geteuid;
+use serde::Serialize;
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -67,21 +71,43 @@ pub fn load(check: Check) -> Result<Report, String> {
 /// # Errors
 /// says what is wrong with which file
 pub fn save(report: &Report) -> Result<(), String> {
-    let path = path(report.check);
-    let written = serde_json::to_vec(report).map_err(io::Error::from);
+    write(&path(report.check), report, 0o640)
+}
+
+/// The same of anything that a monitor remembers, as JSON.
+///
+/// # Errors
+/// says what is wrong with which file
+pub fn write(path: &Path, value: &impl Serialize, mode: u32) -> Result<(), String> {
+    let written = serde_json::to_vec(value).map_err(io::Error::from);
     written
-        .and_then(|bytes| file::replace(&path, &bytes, 0o640))
+        .and_then(|bytes| file::replace(path, &bytes, mode))
         .map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// One look at everything: what is new, what is gone. For one process at a time. A report that cannot be read is begun anew,
-/// since one that is never mended would say nothing at all.
+/// Waits until nobody else does what this file stands for; that ends with what is returned.
+///
+/// # Errors
+/// names the file
+pub fn alone(lock: &Path) -> Result<Flock<File>, String> {
+    file::lock(lock).map_err(|error| format!("{}: {error}", lock.display()))
+}
+
+/// Number, time and length of a report's file, by which a new one is told: each is a new file, whose number may be that of the
+/// one before the last. `None`: there is none yet.
+#[must_use]
+pub fn version(check: Check) -> Option<(u64, i64, i64, u64)> {
+    let meta = std::fs::metadata(path(check)).ok()?;
+    Some((meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.len()))
+}
+
+/// One look at everything. For one process at a time. A report that cannot be read is begun anew, since one that is never
+/// mended would say nothing at all.
 ///
 /// # Errors
 /// as [`save`]
-pub fn replace(check: Check, look: crate::Look, took: std::time::Duration) -> Result<(Report, News), String> {
-    let lock = directory(check).join("lock");
-    let _alone = file::lock(&lock).map_err(|error| format!("{}: {error}", lock.display()))?;
+pub fn replace(check: Check, look: crate::Look, took: std::time::Duration) -> Result<(), String> {
+    let _alone = alone(&directory(check).join("lock"))?;
     let mut report = load(check).unwrap_or_else(|error| {
         eprintln!("podsec-monitor: {error}; begun anew");
         Report::new(check)
@@ -89,7 +115,6 @@ pub fn replace(check: Check, look: crate::Look, took: std::time::Duration) -> Re
     let outcome = look.outcome();
     report.looked_at = look.looked_at;
     report.took = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-    let news = report.replace(now(), outcome, look.findings);
-    save(&report)?;
-    Ok((report, news))
+    report.replace(now(), outcome, look.findings);
+    save(&report)
 }

@@ -74,6 +74,25 @@ impl Default for Run<'_> {
     }
 }
 
+/// Options of curl(1) for whoever fetches or posts something: no .curlrc, no proxy, nothing but HTTP. A redirect is an error:
+/// only with --location curl takes it for one.
+pub const CURL: &[&str] = &[
+    "--disable",
+    "--silent",
+    "--show-error",
+    "--fail",
+    "--globoff",
+    "--proto",
+    "=http,https",
+    "--noproxy",
+    "*",
+    "--location",
+    "--max-redirs",
+    "0",
+    "--connect-timeout",
+    "10",
+];
+
 /// Runs it to its end and returns what it printed.
 ///
 /// # Errors

@@ -10,15 +10,14 @@ use podsec_checks::report;
 use podsec_policy::finding::{self, Check, Found, Ran, Summary};
 use podsec_policy::reason::Reason;
 use podsec_sys::process::{require_root_owned, wait_readable};
-use podsec_sys::program::{Run, find_roots, run_with};
+use podsec_sys::program::{Run, run_with};
 use podsec_sys::systemd;
 use podsec_wire::Channel;
 use podsec_wire::messages::{FileState, Job, Reply, Step};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Beside this program.
@@ -30,9 +29,6 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// How often who watches is told what is new.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Number and time of a report's file; `None` before the first.
-type File = Option<(u64, i64, i64)>;
-
 /// `RunCheck`
 ///
 /// # Errors
@@ -43,11 +39,9 @@ pub fn run(job: &Job, check: Check, report: &mut Report) -> Result<Reply, Failur
     let before = outline(check).map(|(ids, _)| ids).unwrap_or_default();
     if check == Check::Vulnerabilities && systemd::runs() {
         // podsecd has no network, and trivy may need one: a unit of its own has it.
-        start("systemctl".as_ref(), &["start", VULNERABILITIES], &[])?;
+        account::systemctl(&["start", VULNERABILITIES], LONGEST)?;
     } else {
-        let known = serde_json::to_vec(&known(job)?).map_err(|error| Failure::new(Reason::Bug, error))?;
-        let own = std::env::current_exe().map_err(|error| Failure::new(Reason::Bug, error))?;
-        start(&own.with_file_name(PROGRAM), &["check", check.name()], &known)?;
+        start(check, &known(job)?)?;
     }
     let (after, summary) = outline(check)?;
     let (new, gone) = (after.difference(&before).count() as u64, before.difference(&after).count() as u64);
@@ -62,18 +56,16 @@ fn outline(check: Check) -> Result<(BTreeSet<String>, Summary), Failure> {
         .map_err(|failure| Failure { reason: Reason::Resources, ..failure })
 }
 
-fn start(program: &Path, arguments: &[&str], input: &[u8]) -> Result<(), Failure> {
-    let path = if program.is_absolute() {
-        require_root_owned(program).map(|()| program.to_owned())
-    } else {
-        find_roots(&program.to_string_lossy())
-    };
-    let path =
-        path.map_err(|error| Failure::new(Reason::Unsupported, format!("{}: {error}", program.display())))?;
-    // systemctl by the bus: systemd's own socket is closed to podsecd.
-    let environment = [("SYSTEMCTL_FORCE_BUS", Path::new("1"))];
-    let run = Run { input, environment: &environment, deadline: LONGEST };
-    run_with(&path, arguments, run).map(drop).map_err(|error| Failure::new(Reason::Program, error))
+fn start(check: Check, known: &Known) -> Result<(), Failure> {
+    let known = serde_json::to_vec(known).map_err(|error| Failure::new(Reason::Bug, error))?;
+    let own = std::env::current_exe().map_err(|error| Failure::new(Reason::Bug, error))?;
+    let program = own.with_file_name(PROGRAM);
+    require_root_owned(&program)
+        .map_err(|error| Failure::new(Reason::Unsupported, format!("{}: {error}", program.display())))?;
+    let run = Run { input: &known, deadline: LONGEST, ..Run::default() };
+    run_with(&program, &["check", check.name()], run)
+        .map(drop)
+        .map_err(|error| Failure::new(Reason::Program, error))
 }
 
 /// What a check is told.
@@ -127,17 +119,15 @@ pub fn findings(check: Option<Check>, front: &Channel, report: &mut Report) -> R
 pub fn watch(check: Option<Check>, front: &Channel, report: &mut Report) -> Result<Reply, Failure> {
     report.waiting(Step::Read);
     become_reader()?;
-    let mut shown: BTreeMap<Check, (File, BTreeMap<String, Found>)> = BTreeMap::new();
+    let mut shown: BTreeMap<Check, (_, BTreeMap<String, Found>)> = BTreeMap::new();
     loop {
         for check in wanted(check) {
-            // Each one is a new file; its number may be that of the one before the last.
-            let there = std::fs::metadata(report::path(check));
-            let file = there.map(|meta| (meta.ino(), meta.mtime(), meta.mtime_nsec())).ok();
+            let version = report::version(check);
             let (seen, before) = match shown.entry(check) {
-                Entry::Occupied(entry) if entry.get().0 == file => continue,
+                Entry::Occupied(entry) if entry.get().0 == version => continue,
                 entry => entry.or_default(),
             };
-            *seen = file;
+            *seen = version;
             let report = read(check)?;
             send(front, &Reply::Summary(Box::new(report.summary())))?;
             for (id, found) in &report.findings {

@@ -85,15 +85,6 @@ pub struct Ran {
     pub gone: u64,
 }
 
-/// What a run changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct News {
-    /// Ids of what was not there before.
-    pub new: Vec<String>,
-    /// What is there no more.
-    pub gone: Vec<Found>,
-}
-
 impl Report {
     /// Findings that are kept of one check: more would fill the disk, and nobody reads them. The rest is counted.
     pub const MOST: usize = 10_000;
@@ -113,14 +104,8 @@ impl Report {
     }
 
     /// Everything was looked at, but for what `outcome` says: what is not found any more is gone.
-    pub fn replace(
-        &mut self,
-        now: u64,
-        outcome: Outcome,
-        findings: impl IntoIterator<Item = Finding>,
-    ) -> News {
+    pub fn replace(&mut self, now: u64, outcome: Outcome, findings: impl IntoIterator<Item = Finding>) {
         let mut before = std::mem::take(&mut self.findings);
-        let mut news = News::default();
         self.lost = 0;
         for finding in findings {
             let id = finding.id();
@@ -131,11 +116,8 @@ impl Report {
                 self.lost += 1;
                 continue;
             }
-            let first = before.remove(&id).map(|found| found.first);
-            if first.is_none() {
-                news.new.push(id.clone());
-            }
-            self.findings.insert(id, Found { finding, first: first.unwrap_or(now), last: now, count: 1 });
+            let first = before.remove(&id).map_or(now, |found| found.first);
+            self.findings.insert(id, Found { finding, first, last: now, count: 1 });
         }
         let keep = |found: &Found| match &outcome {
             Outcome::Never | Outcome::Complete => false,
@@ -145,12 +127,9 @@ impl Report {
         for (id, found) in before {
             if keep(&found) && self.findings.len() < Self::MOST {
                 self.findings.insert(id, found);
-            } else {
-                news.gone.push(found);
             }
         }
         (self.time, self.outcome) = (now, outcome);
-        news
     }
 
     /// An event, `count` times: is it the first of its kind?
@@ -209,14 +188,22 @@ mod tests {
         names
     }
 
+    /// Ids that `new` has and `old` has not.
+    fn more(new: &Report, old: &Report) -> Vec<String> {
+        new.findings.keys().filter(|id| !old.findings.contains_key(*id)).cloned().collect()
+    }
+
     #[test]
     fn a_state_is_found_once_kept_and_gone() {
         let mut report = Report::new(Check::Policy);
-        let news = report.replace(10, Outcome::Complete, [finding("amy"), finding("amy"), finding("bob")]);
-        assert_eq!((news.new.len(), news.gone.len(), names(&report)), (2, 0, vec!["amy", "bob"]));
-        let news = report.replace(20, Outcome::Complete, [finding("amy"), finding("eve")]);
-        assert_eq!(news.new, [finding("eve").id()]);
-        assert_eq!(news.gone.iter().map(|found| found.finding.subject.name()).collect::<Vec<_>>(), ["bob"]);
+        let before = report.clone();
+        report.replace(10, Outcome::Complete, [finding("amy"), finding("amy"), finding("bob")]);
+        let (new, gone) = (more(&report, &before), more(&before, &report));
+        assert_eq!((new.len(), gone.len(), names(&report)), (2, 0, vec!["amy", "bob"]));
+        let before = report.clone();
+        report.replace(20, Outcome::Complete, [finding("amy"), finding("eve")]);
+        assert_eq!(more(&report, &before), [finding("eve").id()]);
+        assert_eq!(more(&before, &report), [finding("bob").id()]);
         let amy = &report.findings[&finding("amy").id()];
         assert_eq!((amy.first, amy.last, amy.count), (10, 20, 1));
         assert_eq!(report.summary().weight, 2 * u64::from(kinds().next().unwrap().weight));

@@ -29,8 +29,6 @@ const SOME: usize = 16;
 const FEW: usize = 64;
 /// Bytes of a name.
 const LONGEST_NAME: usize = 256;
-/// A group that nobody has.
-const NO_GROUP: u32 = 65_534;
 /// Places where stores may be.
 const MOST: usize = 50_000;
 
@@ -231,9 +229,8 @@ impl Asker {
         let Some((owner, root)) = self.places.get(store as usize) else { return Ok(()) };
         let (own, other) = socket::pair()?;
         process::start(Path::new("/proc/self/exe"), &super::arguments(), other.as_fd())?;
-        // Root's group is nobody's to become.
-        let gid = if owner.gid == 0 { NO_GROUP } else { owner.gid };
-        let owner = (owner.uid, gid, owner.groups.clone());
+        let account = owner.account();
+        let owner = (account.uid, account.gid, account.groups);
         send(&own, &Role::Follower { owner, root: root.clone() }, &[])?;
         send(&self.judge, &Answer::Following { store }, &[own.as_fd()])
     }

@@ -3,7 +3,8 @@
 
 use super::message::{Container, What};
 use super::place::Id;
-use super::rules::{self, Rule, Verdict};
+use super::rules::{self, Rule};
+use crate::verdict::Verdict;
 use podsec_policy::finding::{self, Finding, Kind, Report, Severity, Subject, Text};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -76,7 +77,7 @@ impl Groups {
         }
         path.extend(name);
         let verdict = rules::judge(&self.rules, &path, &container.image, &container.name);
-        let Verdict::Found(severity) = verdict else { return };
+        let Verdict::Is(severity) = verdict else { return };
         let kind =
             if severity <= Severity::Warning { "container-wrote-data" } else { "container-wrote-program" };
         let mut key = Key { store, container: container.id, kind, directory: directory.to_vec() };

@@ -8,7 +8,7 @@ use super::message::{Container, How, LONGEST, Message, messages, send};
 use crate::cage::{self, Files};
 use crate::report;
 use podsec_policy::finding::{Check, Outcome, Report};
-use podsec_sys::{file, process, socket};
+use podsec_sys::{process, socket};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -48,8 +48,7 @@ pub fn run(source: OwnedFd, asker: OwnedFd, settings: &Settings) -> Result<(), S
     let directory = report::directory(Check::Containers);
     report::account()?.become_it().map_err(|error| format!("becoming {}: {error}", report::USER))?;
     cage::shut(Files::Own(&directory), MEMORY)?;
-    let lock = directory.join("lock");
-    let _alone = file::lock(&lock).map_err(|error| format!("{}: {error}", lock.display()))?;
+    let _alone = report::alone(&directory.join("lock"))?;
     let report = report::load(Check::Containers).unwrap_or_else(|error| {
         eprintln!("podsec-monitor: {error}; begun anew");
         Report::new(Check::Containers)

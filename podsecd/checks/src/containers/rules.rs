@@ -1,6 +1,8 @@
 //! How bad it is that something was written at a path. Pure.
 
+use crate::verdict::Verdict;
 use podsec_policy::finding::Severity;
+use podsec_policy::glob::stars;
 use serde::{Deserialize, Serialize};
 
 /// `[[containers.rules]]`
@@ -53,35 +55,6 @@ impl Path {
     }
 }
 
-/// What a rule says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Verdict {
-    /// Nothing to be told.
-    Ignore,
-    /// A finding.
-    Found(Severity),
-}
-
-impl TryFrom<String> for Verdict {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let found = || Severity::from_name(&text).map(Self::Found);
-        let verdict = if text == "ignore" { Some(Self::Ignore) } else { found() };
-        verdict.ok_or_else(|| format!("{text:?} is neither a severity nor \"ignore\""))
-    }
-}
-
-impl From<Verdict> for String {
-    fn from(verdict: Verdict) -> Self {
-        match verdict {
-            Verdict::Ignore => "ignore".into(),
-            Verdict::Found(severity) => severity.name().into(),
-        }
-    }
-}
-
 /// What the runtime itself makes in a container: mount points and what is in them, which nobody in the container reaches
 /// afterwards, since something is mounted there.
 const RUNTIME: [&str; 6] = ["/dev", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/etc/mtab"];
@@ -92,7 +65,8 @@ const SETTINGS: [&str; 3] = ["/etc", "/home", "/root"];
 
 /// The first rule that fits decides; what no rule is about is judged as usual.
 pub fn judge(rules: &[Rule], path: &[u8], image: &str, container: &str) -> Verdict {
-    let named = |pattern: &Option<String>, name| pattern.as_deref().is_none_or(|pattern| fits(pattern, name));
+    let named =
+        |pattern: &Option<String>, name| pattern.as_deref().is_none_or(|pattern| stars(pattern, name));
     let fitting = |rule: &&Rule| {
         rule.path.covers(path) && named(&rule.image, image) && named(&rule.container, container)
     };
@@ -103,31 +77,15 @@ pub fn judge(rules: &[Rule], path: &[u8], image: &str, container: &str) -> Verdi
     if below(&RUNTIME) || below(&TEMPORARY) {
         Verdict::Ignore
     } else if below(&SETTINGS) {
-        Verdict::Found(Severity::Warning)
+        Verdict::Is(Severity::Warning)
     } else {
-        Verdict::Found(Severity::Critical)
+        Verdict::Is(Severity::Critical)
     }
-}
-
-/// Is that the name? `*` stands for any text. In linear time but for the number of stars.
-fn fits(pattern: &str, name: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = name.strip_prefix(first) else { return false };
-    let Some(last) = parts.next_back() else { return rest.is_empty() };
-    for part in parts {
-        match rest.split_once(part) {
-            Some((_, after)) => rest = after,
-            None => return false,
-        }
-    }
-    rest.ends_with(last)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn by_path_as_before() {
@@ -136,10 +94,10 @@ mod tests {
             assert_eq!(judge(path), Verdict::Ignore, "{path}");
         }
         for path in ["/etc/passwd", "/home/x", "/root/.ssh/x", "/etc/hosts.allow", "/etc/containersx"] {
-            assert_eq!(judge(path), Verdict::Found(Severity::Warning), "{path}");
+            assert_eq!(judge(path), Verdict::Is(Severity::Warning), "{path}");
         }
         for path in ["/usr/bin/x", "/x", "/varnish", "/homes/x", "/opt/etc/x", "/usr/tmp/x"] {
-            assert_eq!(judge(path), Verdict::Found(Severity::Critical), "{path}");
+            assert_eq!(judge(path), Verdict::Is(Severity::Critical), "{path}");
         }
     }
 
@@ -165,41 +123,15 @@ mod tests {
         let Rules { rules } = toml::from_str(text).unwrap();
         let judge = |path: &str, image, container| judge(&rules, path.as_bytes(), image, container);
         assert_eq!(judge("/opt/app/x", "registry.local/a:1", "web-1"), Verdict::Ignore);
-        assert_eq!(judge("/opt/app/x", "registry.local/a:1", "db"), Verdict::Found(Severity::High));
-        assert_eq!(judge("/opt/app/x", "else/a:1", "web-1"), Verdict::Found(Severity::High));
-        assert_eq!(judge("/opt/apple", "registry.local/a:1", "web-1"), Verdict::Found(Severity::High));
-        assert_eq!(judge("/tmp/x", "", ""), Verdict::Found(Severity::Low));
+        assert_eq!(judge("/opt/app/x", "registry.local/a:1", "db"), Verdict::Is(Severity::High));
+        assert_eq!(judge("/opt/app/x", "else/a:1", "web-1"), Verdict::Is(Severity::High));
+        assert_eq!(judge("/opt/apple", "registry.local/a:1", "web-1"), Verdict::Is(Severity::High));
+        assert_eq!(judge("/tmp/x", "", ""), Verdict::Is(Severity::Low));
         for bad in ["opt", "/opt/", "/a//b", "/a/../b", "/./a", ""] {
             let text = format!("[[rules]]\npath = {bad:?}\nseverity = \"low\"");
             assert!(toml::from_str::<Rules>(&text).is_err(), "{bad}");
         }
         assert!(toml::from_str::<Rules>("[[rules]]\npath = \"/\"\nseverity = \"bad\"").is_err());
         assert!(toml::from_str::<Rules>("[[rules]]\npath = \"/\"\nseverity = \"low\"\nmore = 1").is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn stars_stand_for_any_text(parts in proptest::collection::vec("[a-b/:*]{0,4}", 1..5), fill in "[a-c*]{0,4}") {
-            let pattern = parts.join("*");
-            prop_assert!(fits(&pattern, &pattern.replace('*', &fill)), "{pattern} {fill}");
-        }
-    }
-
-    #[test]
-    fn stars_do_not_overlap() {
-        for (pattern, name, wanted) in [
-            ("", "", true),
-            ("", "a", false),
-            ("a", "a", true),
-            ("a", "ab", false),
-            ("*", "", true),
-            ("a*a", "a", false),
-            ("a*b*c", "abc", true),
-            ("a*b*c", "acb", false),
-            ("*b", "ab", true),
-            ("*b", "ba", false),
-        ] {
-            assert_eq!(fits(pattern, name), wanted, "{pattern} {name}");
-        }
     }
 }

@@ -61,27 +61,20 @@ pub struct Page {
 pub fn page(owner: &Owner, skip: usize, most: usize) -> Result<Page, String> {
     let mut page = Page::default();
     let mut size = 0;
-    for root in owner.roots() {
-        let stores = Store::all(&root, owner.uid).unwrap_or_else(|error| {
+    for store in owner.stores(&mut page.missed) {
+        let images = store.images().unwrap_or_else(|error| {
             page.missed.push(error);
             Vec::new()
         });
-        for store in stores {
-            let images = store.images().unwrap_or_else(|error| {
-                page.missed.push(error);
-                Vec::new()
-            });
-            for image in images {
-                page.total += 1;
-                if page.total <= skip || size > most {
-                    continue;
-                }
-                let seen = see(&store, image);
-                size +=
-                    512 + seen.names.iter().chain([&seen.id, &seen.digest]).map(String::len).sum::<usize>();
-                size += seen.signatures.iter().map(Vec::len).sum::<usize>();
-                page.images.push(seen);
+        for image in images {
+            page.total += 1;
+            if page.total <= skip || size > most {
+                continue;
             }
+            let seen = see(&store, image);
+            size += 512 + seen.names.iter().chain([&seen.id, &seen.digest]).map(String::len).sum::<usize>();
+            size += seen.signatures.iter().map(Vec::len).sum::<usize>();
+            page.images.push(seen);
         }
     }
     Ok(page)

@@ -12,7 +12,7 @@ use podsec_policy::config::Config;
 use podsec_policy::finding::Check;
 use podsec_policy::trust::SignatureKind;
 use podsec_sys::credentials::Account;
-use podsec_sys::file::{self, Directory};
+use podsec_sys::file::Directory;
 use podsec_sys::process;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -240,9 +240,7 @@ impl Cache {
         while self.used.len() > MOST {
             self.used.pop_last();
         }
-        let wrong = |error: io::Error| format!("{}: {error}", path().display());
-        let bytes = serde_json::to_vec(&self.used).map_err(|error| wrong(error.into()))?;
-        file::replace(&path(), &bytes, 0o600).map_err(wrong)
+        report::write(&path(), &self.used, 0o600)
     }
 }
 

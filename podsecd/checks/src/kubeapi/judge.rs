@@ -9,7 +9,6 @@ use super::watch::Watch;
 use super::{Followed, MEMORY, Settings};
 use crate::{cage, report};
 use podsec_policy::finding::{Check, Outcome, Report, Text};
-use podsec_sys::file;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -61,8 +60,7 @@ pub fn run(settings: &Settings) -> Result<(), String> {
     let (mut sources, openers) = start(settings)?;
     account.become_it().map_err(|error| format!("becoming {}: {error}", report::USER))?;
     let directory = report::directory(Check::KubeApi);
-    let lock = directory.join("lock");
-    let _alone = file::lock(&lock).map_err(|error| format!("{}: {error}", lock.display()))?;
+    let _alone = report::alone(&directory.join("lock"))?;
     cage::shut(cage::Files::Own(&directory), MEMORY)?;
     let (report, mut position) = load();
     for source in &mut sources {
@@ -223,11 +221,6 @@ fn outcome(sources: &[Source]) -> Outcome {
 }
 
 fn write(report: &Report, sources: &[Source]) -> Result<(), String> {
-    let path = report::directory(Check::KubeApi).join("report.json");
     let marks = sources.iter().filter_map(|source| Some((source.log.name(), source.log.mark()?)));
-    let written = serde_json::to_vec(&Written { report, position: marks.collect() });
-    written
-        .map_err(std::io::Error::from)
-        .and_then(|bytes| file::replace(&path, &bytes, 0o640))
-        .map_err(|error| format!("{}: {error}", path.display()))
+    report::write(&report::path(Check::KubeApi), &Written { report, position: marks.collect() }, 0o640)
 }

@@ -10,10 +10,11 @@ use podsec_sys::credentials::{self, Account};
 use podsec_sys::file::Directory;
 use podsec_sys::nix::fcntl::OFlag;
 use podsec_sys::{process, socket};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use podsec_wire::{Channel, WireError};
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,8 +22,6 @@ use std::time::Duration;
 /// Files of one log, the newest: kube-apiserver keeps all without `--audit-log-maxbackup`, and descriptors are few. Where one
 /// is left out that was not read yet, the one that was being read is older and is left out too, and that is seen.
 const MOST: usize = 256;
-/// Bytes of a packet.
-const LONGEST: usize = 64 * 1024;
 /// It opens a few files; whoever stops it makes the judge end, and be started again.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -189,17 +188,17 @@ fn rotated<'a>(name: &str, other: &'a str) -> Option<(&'a str, bool)> {
 }
 
 /// The judge's end of the socket, where this process was started to be an opener.
-pub fn asked() -> Option<OwnedFd> {
+pub fn asked() -> Option<Channel> {
     let input = io::stdin().as_fd().try_clone_to_owned().ok()?;
-    (socket::kind(&input).ok()? == socket::Kind::Packet).then_some(input)
+    (socket::kind(&input).ok()? == socket::Kind::Packet).then(|| input.into())
 }
 
 /// Answers until the judge ends.
 ///
 /// # Errors
 /// says what could not be done
-pub fn serve(judge: &OwnedFd) -> Result<(), String> {
-    let Some((begin, _)) = receive::<Begin>(judge)? else { return Ok(()) };
+pub fn serve(judge: &Channel) -> Result<(), String> {
+    let Some((begin, _)) = judge.receive::<Begin>().map_err(wrong)? else { return Ok(()) };
     let become_it = || {
         if begin.uid == 0 {
             return credentials::keep_only(&[]);
@@ -209,18 +208,19 @@ pub fn serve(judge: &OwnedFd) -> Result<(), String> {
     };
     become_it().map_err(|error| format!("becoming uid {}: {error}", begin.uid))?;
     cage::shut(cage::Files::Read, MEMORY)?;
-    while let Some((ask, _)) = receive::<Ask>(judge)? {
+    let send = |answer: &Answer| judge.send(answer, &[]).map_err(wrong);
+    while let Some((ask, _)) = judge.receive::<Ask>().map_err(wrong)? {
         let path = begin.logs.get(ask.log).ok_or("asked for a log that is none")?;
         match open(path, begin.uid, ask.all) {
-            Err(why) => send(judge, &Answer::Refused(why), None)?,
+            Err(why) => send(&Answer::Refused(why))?,
             Ok(found) => {
                 for (name, time) in found.compressed {
-                    send(judge, &Answer::Compressed(name, time), None)?;
+                    send(&Answer::Compressed(name, time))?;
                 }
                 for opened in found.rotated.into_iter().chain(found.current) {
-                    send(judge, &Answer::Open(opened.name), Some(&opened.file))?;
+                    judge.send(&Answer::Open(opened.name), &[opened.file.as_fd()]).map_err(wrong)?;
                 }
-                send(judge, &Answer::End, None)?;
+                send(&Answer::End)?;
             }
         }
     }
@@ -230,7 +230,7 @@ pub fn serve(judge: &OwnedFd) -> Result<(), String> {
 /// The judge's side.
 #[derive(Debug)]
 pub struct Opener {
-    socket: OwnedFd,
+    channel: Channel,
     uid: u32,
 }
 
@@ -241,14 +241,14 @@ impl Opener {
     /// says what could not be done
     pub fn start(uid: u32, gid: u32, logs: Vec<PathBuf>) -> Result<Self, String> {
         let start = || {
-            let (socket, other) = socket::pair()?;
+            let (channel, other) = Channel::pair()?;
             let arguments = ["watch".to_owned(), "kubeapi".to_owned()];
             process::start(&std::env::current_exe()?, &arguments, other.as_fd())?;
-            Ok(socket)
+            Ok(channel)
         };
-        let socket = start().map_err(|error: io::Error| format!("starting the opener: {error}"))?;
-        send(&socket, &Begin { uid, gid, logs }, None)?;
-        Ok(Self { socket, uid })
+        let channel = start().map_err(|error: io::Error| format!("starting the opener: {error}"))?;
+        channel.send(&Begin { uid, gid, logs }, &[]).map_err(wrong)?;
+        Ok(Self { channel, uid })
     }
 
     /// What there is of a log. What the opener says is taken for what it is: it is the log's owner.
@@ -256,16 +256,17 @@ impl Opener {
     /// # Errors
     /// `Ok(Err(why))`: what is there is no log; `Err`: the opener is gone or does not answer
     pub fn ask(&self, log: usize, path: &Path, all: bool) -> Result<Result<Found, String>, String> {
-        send(&self.socket, &Ask { log, all }, None)?;
+        self.channel.send(&Ask { log, all }, &[]).map_err(wrong)?;
         let mut found = Found::default();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         for _ in 0..2 * MOST + 2 {
-            let there = process::wait_readable(&[self.socket.as_fd()], Some(PATIENCE));
+            let there = process::wait_readable(&[self.channel.as_fd()], Some(PATIENCE));
             if !there.map_err(|error| error.to_string())? {
                 return Err(format!("the opener of {} does not answer", path.display()));
             }
-            let (answer, descriptors) = receive::<Answer>(&self.socket)?
-                .ok_or_else(|| format!("the opener of {} ended", path.display()))?;
+            let received = self.channel.receive::<Answer>().map_err(wrong)?;
+            let (answer, descriptors) =
+                received.ok_or_else(|| format!("the opener of {} ended", path.display()))?;
             match answer {
                 Answer::End => return Ok(Ok(found)),
                 Answer::Refused(why) => return Ok(Err(why)),
@@ -287,22 +288,8 @@ impl Opener {
     }
 }
 
-fn send(to: &OwnedFd, message: &impl Serialize, file: Option<&File>) -> Result<(), String> {
-    let bytes = postcard::to_stdvec(message).map_err(|error| error.to_string())?;
-    let descriptors: Vec<_> = file.iter().map(|file| file.as_fd()).collect();
-    socket::send(to, &bytes, &descriptors).map_err(|error| format!("opener and judge: {error}"))
-}
-
-fn receive<T: DeserializeOwned>(from: &OwnedFd) -> Result<Option<(T, Vec<OwnedFd>)>, String> {
-    let wrong = |error: &dyn std::fmt::Display| format!("opener and judge: {error}");
-    let mut buffer = vec![0; LONGEST];
-    let (length, descriptors) = socket::receive(from, &mut buffer).map_err(|error| wrong(&error))?;
-    if length == 0 {
-        return Ok(None);
-    }
-    let bytes = buffer.get(..length).unwrap_or_default();
-    let message = postcard::from_bytes(bytes).map_err(|error| wrong(&error))?;
-    Ok(Some((message, descriptors)))
+fn wrong(error: WireError) -> String {
+    format!("opener and judge: {error}")
 }
 
 #[cfg(test)]

@@ -15,11 +15,9 @@ mod webhook;
 use crate::report;
 use news::{News, Now};
 use podsec_policy::finding::{Check, Severity};
-use podsec_sys::file;
 use podsec_sys::nix::unistd::{getegid, geteuid};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use told::Told;
@@ -129,8 +127,7 @@ impl Channel {
 
     fn tell(self, settings: &Settings, now: &Now) -> Result<(Option<u64>, Result<(), String>), String> {
         let directory = Path::new(report::ROOT).join("tell");
-        let lock = directory.join(format!("{}.lock", self.name()));
-        let _alone = file::lock(&lock).map_err(|error| format!("{}: {error}", lock.display()))?;
+        let _alone = report::alone(&directory.join(format!("{}.lock", self.name())))?;
         let path = directory.join(format!("{}.json", self.name()));
         let mut told = Told::load(&path);
         // Remembered before it is told: what is lost in between would be lost for ever.
@@ -194,7 +191,7 @@ fn go_on(settings: &Settings, channels: &[Channel]) -> ! {
     let mut wrong: BTreeMap<Channel, String> = BTreeMap::new();
     loop {
         let began = Instant::now();
-        let there = outline();
+        let there = Check::ALL.map(report::version);
         let is_due = |channel: &Channel| next.get(channel).is_some_and(|at| *at <= began);
         let work: Vec<_> = channels
             .iter()
@@ -232,15 +229,6 @@ fn say(wrong: &mut BTreeMap<Channel, String>, channel: Channel, error: Option<St
         }
         None => {}
     }
-}
-
-/// By which new reports are seen: each one is a new file.
-fn outline() -> BTreeMap<Check, Option<(u64, i64, i64, u64)>> {
-    let file = |check| {
-        let meta = std::fs::metadata(report::directory(check).join("report.json")).ok()?;
-        Some((meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.size()))
-    };
-    Check::ALL.into_iter().map(|check| (check, file(check))).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 
 use super::news::{Event, News, Now, blindness};
 use podsec_policy::finding::{Check, Finding, Outcome, Report, Severity, Text};
-use podsec_sys::file;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
@@ -58,10 +57,7 @@ impl Told {
     /// # Errors
     /// says what is wrong with which file
     pub fn save(&self, path: &Path) -> Result<(), String> {
-        let written = serde_json::to_vec(self).map_err(io::Error::from);
-        written
-            .and_then(|bytes| file::replace(path, &bytes, 0o600))
-            .map_err(|error| format!("{}: {error}", path.display()))
+        crate::report::write(path, self, 0o600)
     }
 
     /// Compares, and puts what is new among what waits. Was there anything?

@@ -3,7 +3,7 @@
 
 use super::Settings;
 use super::news::{Event, News};
-use podsec_sys::program::{Run, find_roots, run_with};
+use podsec_sys::program::{CURL, Run, find_roots, run_with};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -64,22 +64,7 @@ pub fn deliver(settings: &Settings, left_out: u64, news: &mut Vec<News>) -> Resu
 
 fn post(curl: &std::path::Path, url: &str, headers: &str, body: &[u8]) -> Result<(), String> {
     let seconds = PATIENCE.as_secs().to_string();
-    // No .curlrc, no proxy, nothing but HTTP. A redirect is an error: only with --location curl takes it for one.
-    let mut arguments = vec![
-        "--disable",
-        "--silent",
-        "--show-error",
-        "--fail",
-        "--globoff",
-        "--proto",
-        "=http,https",
-        "--noproxy",
-        "*",
-        "--location",
-        "--max-redirs",
-        "0",
-        "--connect-timeout",
-        "10",
+    let own = [
         "--max-time",
         &seconds,
         "--output",
@@ -89,6 +74,7 @@ fn post(curl: &std::path::Path, url: &str, headers: &str, body: &[u8]) -> Result
         "--data-binary",
         "@-",
     ];
+    let mut arguments = [CURL, &own].concat();
     let headers = format!("@{headers}");
     if headers != "@" {
         arguments.extend(["--header", &headers]);

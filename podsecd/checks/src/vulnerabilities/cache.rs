@@ -2,7 +2,6 @@
 //! podsec-monitor. An entry is of one owner's store. Who owns a store says what is in it, so what he says of a digest is not
 //! taken for another's image of that digest.
 
-use super::cage::run_as;
 use super::trivy::Seen;
 use crate::owner::Owner;
 use crate::report;
@@ -47,7 +46,7 @@ impl<'a> Cache<'a> {
     /// As it was written last; empty where it cannot be read, since then everything is only looked at again.
     #[must_use]
     pub fn load(monitor: &'a Owner) -> Self {
-        let read = run_as(monitor, SOON, || {
+        let read = monitor.act(SOON, || {
             let path = path();
             match crate::storage::read_plain(&path, LONGEST) {
                 Ok(bytes) => {
@@ -89,7 +88,7 @@ impl<'a> Cache<'a> {
     /// says what is wrong with which file
     pub fn save(&self) -> Result<(), String> {
         let bytes = fitting(&self.entries, LONGEST);
-        run_as(self.monitor, SOON, || {
+        self.monitor.act(SOON, || {
             let path = path();
             file::replace(&path, &bytes, 0o600).map_err(|error| format!("{}: {error}", path.display()))
         })

@@ -51,35 +51,17 @@ pub struct Cage {
     pub within: Duration,
 }
 
-/// Lets `work` be done as that user, in a copy of this process.
-///
-/// # Errors
-/// what `work` says; that it said nothing in time
-pub fn run_as<T: Serialize + DeserializeOwned>(
-    owner: &Owner,
-    within: Duration,
-    work: impl FnOnce() -> Result<T, String>,
-) -> Result<T, String> {
-    let parent = i32::try_from(std::process::id()).map_err(|error| error.to_string())?;
-    let wrong = |error: &dyn std::fmt::Display| format!("as {}: {error}", owner.name);
-    let said = process::in_child(within, || {
-        let result = owner.become_it(parent).and_then(|()| work());
-        postcard::to_stdvec(&result).unwrap_or_default()
-    });
-    postcard::from_bytes(&said.map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?
-}
-
 impl Cage {
-    /// The same, shut in.
+    /// Lets `work` be done as that user, in a process of its own that is shut in.
     ///
     /// # Errors
-    /// as [`run_as`]; which wall could not be built
+    /// what `work` says; that it said nothing in time; which wall could not be built
     pub fn run_as<T: Serialize + DeserializeOwned>(
         &self,
         owner: &Owner,
         work: impl FnOnce() -> Result<T, String>,
     ) -> Result<T, String> {
-        run_as(owner, self.within, || self.shut().and_then(|()| work()))
+        owner.act(self.within, || self.shut().and_then(|()| work()))
     }
 
     /// Shuts this process and whatever it starts in, for good.
@@ -180,7 +162,7 @@ impl<'a> Scratch<'a> {
         // This process may give nothing away (CAP_CHOWN), so he makes his own, where for a moment everybody could who knew
         // 128 random bits.
         mode(0o777).map_err(failed)?;
-        let made = run_as(owner, SOON, || {
+        let made = owner.act(SOON, || {
             use std::os::unix::fs::DirBuilderExt as _;
             let made = std::fs::DirBuilder::new().mode(0o700).create(scratch.path());
             made.map_err(|error| error.to_string())
@@ -220,7 +202,7 @@ impl<'a> Scratch<'a> {
 impl Drop for Scratch<'_> {
     fn drop(&mut self) {
         let inner = self.path();
-        let emptied = run_as(self.owner, SOON, || {
+        let emptied = self.owner.act(SOON, || {
             let emptied = podsec_sys::file::Directory::open(&inner).and_then(|inner| inner.empty());
             emptied.map_err(|error| error.to_string())
         });
@@ -275,7 +257,7 @@ mod tests {
                 std::os::unix::fs::symlink("/etc", scratch.path().join("c"))
                     .map_err(|error| error.to_string())
             };
-            run_as(&owner, SOON, make).unwrap();
+            owner.act(SOON, make).unwrap();
             drop(scratch);
             assert_eq!(std::fs::read_dir(&base).unwrap().count(), 0);
             // One that nobody dropped.

@@ -201,35 +201,30 @@ fn look_at(known: &Known, settings: &Settings) -> Result<Look, String> {
 /// As the owner.
 fn list(owner: &Owner) -> Result<List, String> {
     let (mut all, mut wrong) = (Vec::new(), Vec::new());
-    for root in owner.roots() {
-        let stores = Store::all(&root, owner.uid).unwrap_or_else(|error| {
+    for store in owner.stores(&mut wrong) {
+        let images = store.images().unwrap_or_else(|error| {
             wrong.push(error);
             Vec::new()
         });
-        for store in stores {
-            let images = store.images().unwrap_or_else(|error| {
-                wrong.push(error);
-                Vec::new()
-            });
-            for image in images {
-                if all.len() == IMAGES {
-                    wrong.push(format!("he has more than {IMAGES} images"));
-                    return Ok((all, wrong));
-                }
-                // Without a layer it is a list of images, or there is nothing in it.
-                if image.layer.is_empty() {
-                    continue;
-                }
-                if !is_id(&image.id) {
-                    wrong.push("an image has an id that is none".into());
-                    continue;
-                }
-                let names = image.names.unwrap_or_default().into_iter();
-                let names = names.filter(|name| name.len() <= NAMES.1).take(NAMES.0).collect();
-                let source = Source { root: root.clone(), driver: store.driver.clone(), layer: image.layer };
-                let digest = if image.digest.len() <= NAMES.1 { image.digest } else { String::new() };
-                all.push(Listed { id: image.id, digest, names, source });
+        for image in images {
+            if all.len() == IMAGES {
+                wrong.push(format!("he has more than {IMAGES} images"));
+                return Ok((all, wrong));
             }
+            // Without a layer it is a list of images, or there is nothing in it.
+            if image.layer.is_empty() {
+                continue;
+            }
+            if !is_id(&image.id) {
+                wrong.push("an image has an id that is none".into());
+                continue;
+            }
+            let names = image.names.unwrap_or_default().into_iter();
+            let names = names.filter(|name| name.len() <= NAMES.1).take(NAMES.0).collect();
+            let Store { root, driver } = store.clone();
+            let source = Source { root, driver, layer: image.layer };
+            let digest = if image.digest.len() <= NAMES.1 { image.digest } else { String::new() };
+            all.push(Listed { id: image.id, digest, names, source });
         }
     }
     Ok((all, wrong))

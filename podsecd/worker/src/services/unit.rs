@@ -2,10 +2,9 @@
 
 use super::{ServiceKind, Services, web};
 use crate::Failure;
+use crate::account::systemctl;
 use podsec_policy::reason::Reason;
-use podsec_sys::program::{Run, find_roots, run_with};
 use podsec_sys::systemd;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// nginx.
@@ -14,13 +13,8 @@ const REGISTRY: &str = "podsec-registry.service";
 /// Until a server that was started answers.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// By the bus: systemd's own socket is closed to podsecd, whatever its capabilities.
-fn systemctl(arguments: &[&str]) -> Result<(), Failure> {
-    let path = find_roots("systemctl").map_err(|error| Failure::new(Reason::Unsupported, error))?;
-    let environment = [("SYSTEMCTL_FORCE_BUS", Path::new("1"))];
-    let run = Run { environment: &environment, deadline: Duration::from_secs(40), ..Run::default() };
-    run_with(&path, arguments, run).map(drop).map_err(|error| Failure::new(Reason::Program, error))
-}
+/// Of starting, stopping and asking.
+const SOON: Duration = Duration::from_secs(40);
 
 /// Of what a kind of server is.
 pub fn name(kind: ServiceKind) -> &'static str {
@@ -41,7 +35,7 @@ fn needed(services: &Services) -> Vec<&'static str> {
 }
 
 fn is(what: &str, unit: &str) -> bool {
-    systemctl(&[what, "--quiet", unit]).is_ok()
+    systemctl(&[what, "--quiet", unit], SOON).is_ok()
 }
 
 /// Do they run, with this configuration, and will they after the next boot?
@@ -64,12 +58,12 @@ pub fn todo(services: &Services) -> Option<String> {
 /// `Program` with what systemctl said, or where to read why one does not answer
 pub fn run(services: &Services) -> Result<(), Failure> {
     let units = needed(services);
-    systemctl(&[&["enable", "--quiet", "--"], &units[..]].concat())?;
+    systemctl(&[&["enable", "--quiet", "--"], &units[..]].concat(), SOON)?;
     // Its own configuration never changes, but with podsec.
     if units.contains(&REGISTRY) {
-        systemctl(&["start", "--", REGISTRY])?;
+        systemctl(&["start", "--", REGISTRY], SOON)?;
     }
-    systemctl(&["reload-or-restart", "--", WEB])?;
+    systemctl(&["reload-or-restart", "--", WEB], SOON)?;
     let end = Instant::now() + PATIENCE;
     while !runs(services) {
         if Instant::now() > end {
@@ -108,5 +102,5 @@ pub fn stop(kinds: &[ServiceKind]) -> Result<(), Failure> {
     if up.is_empty() {
         return Ok(());
     }
-    systemctl(&[&["disable", "--now", "--quiet", "--"], &up[..]].concat())
+    systemctl(&[&["disable", "--now", "--quiet", "--"], &up[..]].concat(), SOON)
 }
